@@ -1,0 +1,2 @@
+//! The Control service: messages, client and server.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The OTLP trace service: messages, client and server.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Wire types shared by the control API.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Content checksums of paths in cached trees.
+#![forbid(unsafe_code)]

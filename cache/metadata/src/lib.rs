@@ -1,0 +1,2 @@
+//! Embedded metadata store with bounded size that survives damage.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Cached file trees: refs, records, usage and garbage collection.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Connects to a daemon by address scheme.
+#![forbid(unsafe_code)]

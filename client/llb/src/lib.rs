@@ -1,0 +1,2 @@
+//! Fluent typed builder of LLB definitions.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The build client.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Reads and checks buildkitd.toml.
+#![forbid(unsafe_code)]

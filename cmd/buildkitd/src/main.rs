@@ -1,0 +1,2 @@
+//! The build daemon.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The Control service of the daemon.
+#![forbid(unsafe_code)]

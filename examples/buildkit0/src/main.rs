@@ -1,0 +1,2 @@
+//! The graph that builds this project, one exec per component.
+fn main() {}

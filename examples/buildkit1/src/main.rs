@@ -1,0 +1,2 @@
+//! The graph that builds this project, cloning apart for concurrency.
+fn main() {}

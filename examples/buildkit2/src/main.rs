@@ -1,0 +1,2 @@
+//! The graph that builds this project from git sources.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The cache crate alone in another program.
+fn main() {}

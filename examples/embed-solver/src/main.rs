@@ -1,0 +1,2 @@
+//! The solver crate alone in another program.
+fn main() {}

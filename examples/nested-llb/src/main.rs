@@ -1,0 +1,2 @@
+//! A build that builds the graph of another build.
+fn main() {}

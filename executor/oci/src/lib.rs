@@ -1,0 +1,2 @@
+//! Builds OCI runtime specifications for build containers.
+#![forbid(unsafe_code)]

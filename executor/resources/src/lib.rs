@@ -1,0 +1,2 @@
+//! Reads and limits container resources through cgroups.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Runs containers with runc or a compatible runtime.
+#![forbid(unsafe_code)]

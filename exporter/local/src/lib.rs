@@ -1,0 +1,2 @@
+//! Delivers results as files into a client directory.
+#![forbid(unsafe_code)]

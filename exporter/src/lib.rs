@@ -1,0 +1,2 @@
+//! Port of exporters: deliver a result.
+#![forbid(unsafe_code)]

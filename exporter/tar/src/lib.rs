@@ -1,0 +1,2 @@
+//! Delivers results as one tar stream.
+#![forbid(unsafe_code)]

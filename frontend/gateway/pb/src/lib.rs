@@ -1,0 +1,2 @@
+//! The LLBBridge service: messages, client and server.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Port of frontends and the bridge that they solve through.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Development tasks: code generation and repository checks.
+fn main() {}

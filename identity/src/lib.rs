@@ -1,0 +1,2 @@
+//! Random identifiers for builds, sessions, refs and snapshots.
+#![forbid(unsafe_code)]

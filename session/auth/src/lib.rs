@@ -1,0 +1,2 @@
+//! Port of registry credentials and its session service.
+#![forbid(unsafe_code)]

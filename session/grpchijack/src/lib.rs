@@ -1,0 +1,2 @@
+//! Carries a session through the Control.Session stream.
+#![forbid(unsafe_code)]

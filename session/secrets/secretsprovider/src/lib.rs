@@ -1,0 +1,2 @@
+//! Secrets from files and environment variables.
+#![forbid(unsafe_code)]

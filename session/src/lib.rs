@@ -1,0 +1,2 @@
+//! Client sessions: the tunnel in both roles, lookup, groups and health.
+#![forbid(unsafe_code)]

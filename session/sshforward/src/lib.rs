@@ -1,0 +1,2 @@
+//! Forwards SSH agent connections over a session.
+#![forbid(unsafe_code)]

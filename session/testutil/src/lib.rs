@@ -1,0 +1,2 @@
+//! A connected pair of session ends for tests.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Snapshots as plain copies on any file system.
+#![forbid(unsafe_code)]

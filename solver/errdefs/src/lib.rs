@@ -1,0 +1,2 @@
+//! Typed details of solve errors that clients match on.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Performs file operations on mounted refs, confined to their roots.
+#![forbid(unsafe_code)]

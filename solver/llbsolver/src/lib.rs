@@ -1,0 +1,2 @@
+//! Solves LLB: jobs, bridges, exports and everything that one build needs.
+#![forbid(unsafe_code)]

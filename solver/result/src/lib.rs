@@ -1,0 +1,2 @@
+//! A build result: several refs by platform with metadata.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Persistent store of cache keys.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Fake ops, generated programs and an oracle for testing the solver.
+#![forbid(unsafe_code)]

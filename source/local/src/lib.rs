@@ -1,0 +1,2 @@
+//! Directories of the client as build sources.
+#![forbid(unsafe_code)]

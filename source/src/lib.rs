@@ -1,0 +1,2 @@
+//! Port of sources: from an identifier to a cacheable snapshot.
+#![forbid(unsafe_code)]

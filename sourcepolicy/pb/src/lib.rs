@@ -1,0 +1,2 @@
+//! Wire types of source policies.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Negotiates capabilities between clients, frontends and the daemon.
+#![forbid(unsafe_code)]

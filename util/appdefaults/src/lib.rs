@@ -1,0 +1,2 @@
+//! Default addresses, roots and configuration paths.
+#![forbid(unsafe_code)]

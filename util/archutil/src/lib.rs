@@ -1,0 +1,2 @@
+//! Detects the platforms that this machine can run.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Reads capacity and free space of file systems.
+#![forbid(unsafe_code)]

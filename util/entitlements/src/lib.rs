@@ -1,0 +1,2 @@
+//! Names and checks the privileges that a build may be granted.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Sends, receives, filters and compares directory trees over the fsutil protocol.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Wire messages of the fsutil file transfer protocol.
+#![forbid(unsafe_code)]

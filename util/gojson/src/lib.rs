@@ -1,0 +1,2 @@
+//! Writes JSON byte-identical to Go's encoding/json.
+#![forbid(unsafe_code)]

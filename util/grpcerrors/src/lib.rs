@@ -1,0 +1,2 @@
+//! Carries typed errors over gRPC in upstream's form.
+#![forbid(unsafe_code)]

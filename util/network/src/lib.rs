@@ -1,0 +1,2 @@
+//! Network modes of containers and their providers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Generates resolv.conf for containers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Writes the tarsum v1 header form that content digests are made of.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Version and revision that the daemon and the client report.
+#![forbid(unsafe_code)]

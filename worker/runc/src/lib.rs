@@ -1,0 +1,2 @@
+//! The OCI worker: local snapshots and an OCI runtime.
+#![forbid(unsafe_code)]
