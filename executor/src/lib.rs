@@ -1,2 +1,9 @@
 //! Port of executors: run one process in a container.
 #![forbid(unsafe_code)]
+
+mod port;
+
+pub use port::{
+    ContainerMount, Error, ExecMount, Executor, Exit, HostEntry, Meta, NetMode, ProcessIo, ProcessSpec, ResourceLimits,
+    RunRequest, SecurityMode, Ulimit,
+};
