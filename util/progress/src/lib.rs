@@ -6,8 +6,10 @@
 
 mod bus;
 mod types;
+mod writer;
 
 pub use bus::{Bus, Subscription};
+pub use writer::{Part, Writer};
 pub use types::{
     Event, Interval, LogStream, Position, ProgressGroup, Range, SolveStatus, SourceInfo, Vertex,
     VertexLog, VertexStatus, VertexWarning,

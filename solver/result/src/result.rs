@@ -1,0 +1,62 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// The refs of a result. A ref that is `None` is an empty tree (scratch).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refs<R> {
+    /// One tree for everybody.
+    Single(Option<R>),
+    /// One tree per id; the metadata key [`PLATFORMS_KEY`](crate::PLATFORMS_KEY) says which platform
+    /// each is for.
+    Many(BTreeMap<String, Option<R>>),
+}
+
+/// What a frontend returns and exporters deliver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildResult<R> {
+    /// The trees.
+    pub refs: Refs<R>,
+    /// More about the result, by keys that exporters know, such as `containerimage.config`.
+    pub metadata: BTreeMap<String, Bytes>,
+}
+
+impl<R> Default for BuildResult<R> {
+    fn default() -> Self {
+        Self { refs: Refs::Single(None), metadata: BTreeMap::new() }
+    }
+}
+
+impl<R> BuildResult<R> {
+    /// A result of one tree without metadata.
+    pub fn single(reference: Option<R>) -> Self {
+        Self { refs: Refs::Single(reference), metadata: BTreeMap::new() }
+    }
+
+    /// The refs that there are, in order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &R> {
+        let (single, many) = match &self.refs {
+            Refs::Single(reference) => (reference.as_ref(), None),
+            Refs::Many(refs) => (None, Some(refs.values().flatten())),
+        };
+        single.into_iter().chain(many.into_iter().flatten())
+    }
+
+    /// Replaces every ref.
+    ///
+    /// # Errors
+    /// The first error of `map`.
+    pub fn try_map<S, E>(&self, mut map: impl FnMut(&R) -> Result<S, E>) -> Result<BuildResult<S>, E> {
+        let refs = match &self.refs {
+            Refs::Single(reference) => Refs::Single(reference.as_ref().map(&mut map).transpose()?),
+            Refs::Many(refs) => Refs::Many(
+                refs.iter()
+                    .map(|(id, reference)| {
+                        Ok((id.clone(), reference.as_ref().map(&mut map).transpose()?))
+                    })
+                    .collect::<Result<_, E>>()?,
+            ),
+        };
+        Ok(BuildResult { refs, metadata: self.metadata.clone() })
+    }
+}
