@@ -1,2 +1,10 @@
 //! Wire types shared by the control API.
 #![forbid(unsafe_code)]
+
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+mod generated {
+    include!("generated/types.rs");
+}
+
+// All names are generated, so there is no list to keep.
+pub use generated::*;
