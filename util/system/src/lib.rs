@@ -1,2 +1,21 @@
 //! System helpers: root-confined path access, xattrs, mounts and default paths.
+//!
+//! [`Root`] is the one way to touch a file tree that somebody else made: an image, a snapshot, a
+//! context. No path, symbolic link or concurrent rename leads out of it, and no special file in it
+//! blocks or is opened. [`path`] has the path arithmetic that the wire formats assume.
 #![forbid(unsafe_code)]
+
+mod env;
+mod error;
+mod handle;
+pub mod path;
+mod remove;
+mod root;
+mod stat;
+mod walk;
+
+pub use env::{DEFAULT_PATH_UNIX, DEFAULT_PATH_WINDOWS, default_path_env};
+pub use error::Error;
+pub use handle::Handle;
+pub use root::{CreateFile, Root};
+pub use stat::{DirEntry, FileKind, FileStat, Timestamp};
