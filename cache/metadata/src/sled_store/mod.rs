@@ -1,0 +1,7 @@
+mod disk;
+mod open;
+mod store;
+mod writer;
+
+pub use open::probe;
+pub use store::{SledOptions, SledStore};
