@@ -1,5 +1,15 @@
 //! Typed details of solve errors that clients match on.
+//!
+//! Which types there are and how they are encoded: upstream `solver/errdefs`,
+//! `frontend/gateway/pb/exit.go`. The functions make and read [`Detail`]s of a
+//! [`RemoteError`](buildkit_util_grpcerrors::RemoteError).
 #![forbid(unsafe_code)]
+
+mod details;
+
+pub use details::{
+    Detail, ParsedDetail, Subject, exit, frontend_cap, parse, solve, source, subrequest, vertex,
+};
 
 /// Messages of package `errdefs`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -1,5 +1,14 @@
 //! Carries typed errors over gRPC in upstream's form.
+//!
+//! Upstream (`util/grpcerrors`) puts typed details into `google.rpc.Status.details` as
+//! `Any{type_url: "github.com/moby/buildkit/NAME+json", value: Go's JSON of the message}`: JSON, not
+//! protobuf. [`RemoteError`] is such an error as plain data; details that are not known here are
+//! kept and relayed as they came.
 #![forbid(unsafe_code)]
+
+mod remote;
+
+pub use remote::{Detail, RemoteError};
 
 /// Messages of package `google.rpc`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

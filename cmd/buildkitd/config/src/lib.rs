@@ -1,2 +1,16 @@
 //! Reads and checks buildkitd.toml.
+//!
+//! Keys and their meaning are upstream's (`cmd/buildkitd/config`). A key that is not known is not an
+//! error: [`Loaded::unknown`] names it so that the daemon can warn.
 #![forbid(unsafe_code)]
+
+mod file;
+mod gc;
+mod types;
+
+pub use file::{Error, Loaded, load, parse};
+pub use gc::{DiskCapacity, GcRule, default_gc_rules, parse_gc_flag, resolve_gc_rules};
+pub use types::{
+    Cdi, Config, ContainerdWorker, DiskSpace, Dns, Duration, Frontends, Gc, GcPolicyConfig, Grpc, History, KeyPair,
+    Log, Network, OciWorker, Otel, Registry, System, Tls, ToggledFrontend, Workers,
+};

@@ -1,0 +1,238 @@
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use buildkit_solver_pb as llb;
+use buildkit_util_cachedigest::Digest;
+use buildkit_util_gojson::{Base64, Object};
+pub use buildkit_util_grpcerrors::Detail;
+use serde_json::Value;
+
+const VERTEX: &str = "errdefs.Vertex";
+const SOURCE: &str = "errdefs.Source";
+const SOLVE: &str = "errdefs.Solve";
+const FRONTEND_CAP: &str = "errdefs.FrontendCap";
+const SUBREQUEST: &str = "errdefs.Subrequest";
+const EXIT: &str = "gatewayapi.ExitMessage";
+
+/// The part of a step that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Index of the file action.
+    File(i64),
+    /// Index of the input whose content could not be hashed.
+    Cache(i64),
+}
+
+/// A detail that is understood.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ParsedDetail {
+    /// Digest of the vertex that failed.
+    Vertex(String),
+    /// Where the failing step stands in a source file.
+    Source {
+        /// The file.
+        info: llb::SourceInfo,
+        /// The parts of it.
+        ranges: Vec<llb::Range>,
+    },
+    /// Refs of the failed state.
+    Solve {
+        /// Refs of the inputs; empty texts are scratch.
+        input_ids: Vec<String>,
+        /// Refs of the mounts as they were when the step failed.
+        mount_ids: Vec<String>,
+    },
+    /// Exit code of the failing process.
+    Exit(u32),
+    /// A frontend that does not exist or lacks a capability.
+    FrontendCap(String),
+    /// A subrequest that the frontend does not know.
+    Subrequest(String),
+}
+
+/// The vertex that failed.
+pub fn vertex(digest: &Digest) -> Detail {
+    object(VERTEX, |json| {
+        json.omit_empty("digest", digest.as_str());
+    })
+}
+
+/// Exit code of the process that failed.
+pub fn exit(code: u32) -> Detail {
+    object(EXIT, |json| {
+        json.omit_empty("Code", &code);
+    })
+}
+
+/// A capability that the frontend lacks.
+pub fn frontend_cap(name: &str) -> Detail {
+    object(FRONTEND_CAP, |json| {
+        json.omit_empty("name", name);
+    })
+}
+
+/// A subrequest that is not known.
+pub fn subrequest(name: &str) -> Detail {
+    object(SUBREQUEST, |json| {
+        json.omit_empty("name", name);
+    })
+}
+
+/// Where the failing step stands in its source file.
+pub fn source(info: &llb::SourceInfo, ranges: &[llb::Range]) -> Detail {
+    object(SOURCE, |json| {
+        json.object("info", |json| {
+            json.omit_empty("filename", info.filename.as_str());
+            json.omit_empty("data", &Base64(&info.data));
+            json.omit_empty("language", info.language.as_str());
+        });
+        if ranges.is_empty() {
+            return;
+        }
+        json.array("ranges", |list| {
+            for range in ranges {
+                list.object(|json| {
+                    for (name, position) in [("start", &range.start), ("end", &range.end)] {
+                        if let Some(position) = position {
+                            json.object(name, |json| {
+                                json.omit_empty("line", &position.line);
+                                json.omit_empty("character", &position.character);
+                            });
+                        }
+                    }
+                });
+            }
+        });
+    })
+}
+
+/// The failed state: refs of inputs and mounts, the op as protobuf JSON when known, and what failed.
+///
+/// This message alone is protobuf's JSON mapping (64-bit numbers are strings), as upstream encodes it.
+pub fn solve(
+    input_ids: &[String],
+    mount_ids: &[String],
+    op_json: Option<&str>,
+    subject: Option<Subject>,
+    description: &BTreeMap<String, String>,
+) -> Detail {
+    let mut message = serde_json::Map::new();
+    let list = |ids: &[String]| Value::Array(ids.iter().map(|id| Value::String(id.clone())).collect());
+    if !input_ids.is_empty() {
+        message.insert("inputIDs".to_owned(), list(input_ids));
+    }
+    if !mount_ids.is_empty() {
+        message.insert("mountIDs".to_owned(), list(mount_ids));
+    }
+    if let Some(op) = op_json.and_then(|json| serde_json::from_str(json).ok()) {
+        message.insert("op".to_owned(), op);
+    }
+    if let Some(subject) = subject {
+        let (name, index) = match subject {
+            Subject::File(index) => ("file", index),
+            Subject::Cache(index) => ("cache", index),
+        };
+        let mut value = serde_json::Map::new();
+        if index != 0 {
+            value.insert("index".to_owned(), Value::String(index.to_string()));
+        }
+        message.insert(name.to_owned(), Value::Object(value));
+    }
+    if !description.is_empty() {
+        let entries = description.iter().map(|(key, value)| (key.clone(), Value::String(value.clone())));
+        message.insert("description".to_owned(), Value::Object(entries.collect()));
+    }
+    Detail::json(SOLVE, Value::Object(message).to_string())
+}
+
+/// Reads a detail; `None` when it is of a type that is not known here, or damaged.
+pub fn parse(detail: &Detail) -> Option<ParsedDetail> {
+    let name = detail.json_name()?;
+    let json: Value = serde_json::from_slice(&detail.value).ok()?;
+    let text = |key: &str| json.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let texts = |key: &str| {
+        let items = json.get(key).and_then(Value::as_array);
+        items.map_or_else(Vec::new, |items| {
+            items.iter().map(|item| item.as_str().unwrap_or_default().to_owned()).collect()
+        })
+    };
+    Some(match name {
+        VERTEX => ParsedDetail::Vertex(text("digest")),
+        EXIT => ParsedDetail::Exit(
+            json.get("Code").and_then(Value::as_u64).and_then(|code| u32::try_from(code).ok()).unwrap_or(0),
+        ),
+        FRONTEND_CAP => ParsedDetail::FrontendCap(text("name")),
+        SUBREQUEST => ParsedDetail::Subrequest(text("name")),
+        SOLVE => ParsedDetail::Solve { input_ids: texts("inputIDs"), mount_ids: texts("mountIDs") },
+        SOURCE => parse_source(&json),
+        _ => return None,
+    })
+}
+
+fn parse_source(json: &Value) -> ParsedDetail {
+    let info = json.get("info").unwrap_or(&Value::Null);
+    let text = |key: &str| info.get(key).and_then(Value::as_str).unwrap_or_default();
+    let position = |range: &Value, key: &str| {
+        range.get(key).map(|position| {
+            let number = |key: &str| {
+                position.get(key).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok()).unwrap_or(0)
+            };
+            llb::Position { line: number("line"), character: number("character") }
+        })
+    };
+    let ranges = json.get("ranges").and_then(Value::as_array);
+    ParsedDetail::Source {
+        info: llb::SourceInfo {
+            filename: text("filename").to_owned(),
+            data: STANDARD.decode(text("data")).unwrap_or_default().into(),
+            definition: None,
+            language: text("language").to_owned(),
+        },
+        ranges: ranges.map_or_else(Vec::new, |ranges| {
+            ranges
+                .iter()
+                .map(|range| llb::Range { start: position(range, "start"), end: position(range, "end") })
+                .collect()
+        }),
+    }
+}
+
+fn object(name: &str, fill: impl FnOnce(&mut Object<'_>)) -> Detail {
+    let mut json = String::new();
+    fill(&mut Object::new(&mut json));
+    Detail::json(name, json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_gos_json() {
+        let digest = Digest::sha256(b"x");
+        assert_eq!(vertex(&digest).value, format!(r#"{{"digest":"{digest}"}}"#));
+        assert_eq!(parse(&vertex(&digest)), Some(ParsedDetail::Vertex(digest.to_string())));
+        assert_eq!(&exit(7).value[..], br#"{"Code":7}"#);
+        let info = llb::SourceInfo {
+            filename: "Dockerfile".to_owned(),
+            data: "FROM <x>".into(),
+            ..llb::SourceInfo::default()
+        };
+        let ranges = [llb::Range {
+            start: Some(llb::Position { line: 3, character: 0 }),
+            end: Some(llb::Position { line: 4, character: 2 }),
+        }];
+        let detail = source(&info, &ranges);
+        assert_eq!(
+            std::str::from_utf8(&detail.value),
+            Ok(concat!(
+                r#"{"info":{"filename":"Dockerfile","data":"RlJPTSA8eD4="},"#,
+                r#""ranges":[{"start":{"line":3},"end":{"line":4,"character":2}}]}"#
+            ))
+        );
+        assert_eq!(parse(&detail), Some(ParsedDetail::Source { info, ranges: ranges.to_vec() }));
+        let detail = solve(&["a".to_owned()], &[], None, Some(Subject::File(2)), &BTreeMap::new());
+        assert_eq!(&detail.value[..], br#"{"file":{"index":"2"},"inputIDs":["a"]}"#);
+    }
+}
