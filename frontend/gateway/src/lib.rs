@@ -1,0 +1,2 @@
+//! Serves the bridge of one build to the client or frontend that drives it.
+#![forbid(unsafe_code)]
