@@ -8,10 +8,12 @@
 mod env;
 mod error;
 mod handle;
+pub mod mount;
 pub mod path;
 mod remove;
 mod root;
 mod stat;
+mod user;
 mod walk;
 
 pub use env::{DEFAULT_PATH_UNIX, DEFAULT_PATH_WINDOWS, default_path_env};
@@ -19,3 +21,4 @@ pub use error::Error;
 pub use handle::Handle;
 pub use root::{CreateFile, Root};
 pub use stat::{DirEntry, FileKind, FileStat, Timestamp};
+pub use user::{User, UserError, lookup_group, lookup_user};
