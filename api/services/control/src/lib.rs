@@ -1,6 +1,9 @@
 //! The Control service: messages, client and server.
 #![forbid(unsafe_code)]
 
+/// Progress between its domain types and [`StatusResponse`].
+pub mod status;
+
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 mod generated {
     include!("generated/control.rs");
