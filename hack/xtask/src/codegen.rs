@@ -191,13 +191,16 @@ fn generate(root: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 fn find_protos(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let entries =
-        fs::read_dir(dir).with_context(|| format!("Reading directory `{}` failed", dir.display()))?;
+    let entries = fs::read_dir(dir)
+        .with_context(|| format!("Reading directory `{}` failed", dir.display()))?;
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() {
             find_protos(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
             found.push(path);
         }
     }
@@ -233,7 +236,12 @@ fn package_code(package: &Package, descriptors: &FileDescriptorSet) -> Result<St
     let requests = descriptors
         .file
         .iter()
-        .map(|file| (Module::from_protobuf_package_name(file.package()), adapt(file)))
+        .map(|file| {
+            (
+                Module::from_protobuf_package_name(file.package()),
+                adapt(file),
+            )
+        })
         .collect();
     let code = config
         .generate(requests)
@@ -274,7 +282,11 @@ fn adapt(file: &FileDescriptorProto) -> FileDescriptorProto {
 
 fn expose_entries(message: &mut DescriptorProto) {
     for nested in &mut message.nested_type {
-        if nested.options.as_ref().is_some_and(|options| options.map_entry()) {
+        if nested
+            .options
+            .as_ref()
+            .is_some_and(|options| options.map_entry())
+        {
             nested.options = None;
             for (index, field) in (0i32..).zip(&mut nested.field) {
                 field.proto3_optional = Some(true);

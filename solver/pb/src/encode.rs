@@ -1,32 +1,49 @@
 //! The encoding that digests are made of.
 //!
-//! Fields in the order of their numbers, defaults left out, but maps sorted by key and both parts of
-//! each entry present: what Go's protobuf writes with `Deterministic`, and `protoc` with
-//! `--deterministic_output`. All but the maps is how prost encodes anyway.
+//! What Go's protobuf writes with `Deterministic`: fields in the order of their numbers but oneofs
+//! after all others, defaults left out, maps sorted by key with both parts of each entry present.
+//! prost has its own way with oneofs, which matters in an op, and with maps.
 
 use buildkit_util_cachedigest::Digest;
 use prost::Message;
 
+use crate::wire::put_bytes;
 use crate::{BuildOp, Definition, Op, OpMetadata, Source, SourceOp, map, op};
+
+const INPUTS: u32 = 1;
+const PLATFORM: u32 = 10;
+const CONSTRAINTS: u32 = 11;
 
 impl Op {
     /// The op's deterministic encoding.
     ///
     /// Fields that are not known here are lost before: [`crate::RawOp`] keeps them.
     pub fn encode_deterministic(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded_len());
+        for input in &self.inputs {
+            put_bytes(&mut out, INPUTS, &input.encode_to_vec());
+        }
+        if let Some(platform) = &self.platform {
+            put_bytes(&mut out, PLATFORM, &platform.encode_to_vec());
+        }
+        if let Some(constraints) = &self.constraints {
+            put_bytes(&mut out, CONSTRAINTS, &constraints.encode_to_vec());
+        }
         match &self.op {
-            Some(op::Op::Source(source)) if !source.is_canonical() => {}
-            // What is nested in a definition may be anything; such ops are rare.
-            Some(op::Op::Build(_)) => {}
-            _ => return self.encode_to_vec(),
+            Some(op::Op::Source(source)) if !source.is_canonical() => {
+                let mut canonical = source.clone();
+                canonical.canonicalise();
+                op::Op::Source(canonical).encode(&mut out);
+            }
+            Some(op::Op::Build(build)) => {
+                let mut canonical = build.clone();
+                canonical.canonicalise();
+                op::Op::Build(canonical).encode(&mut out);
+            }
+            Some(op) => op.encode(&mut out),
+            None => {}
         }
-        let mut canonical = self.clone();
-        match &mut canonical.op {
-            Some(op::Op::Source(source)) => source.canonicalise(),
-            Some(op::Op::Build(build)) => build.canonicalise(),
-            _ => {}
-        }
-        canonical.encode_to_vec()
+        out
     }
 
     /// The digest of the deterministic encoding, which is what inputs and metadata refer to.

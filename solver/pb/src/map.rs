@@ -68,7 +68,10 @@ entries! {
 /// The entries of a map, sorted by key, which is how they are encoded deterministically.
 pub fn from_map<E: MapEntry>(map: impl IntoIterator<Item = (String, E::Value)>) -> Vec<E> {
     let sorted: BTreeMap<_, _> = map.into_iter().collect();
-    sorted.into_iter().map(|(key, value)| E::new(key, value)).collect()
+    sorted
+        .into_iter()
+        .map(|(key, value)| E::new(key, value))
+        .collect()
 }
 
 /// The map that some entries stand for.
@@ -110,7 +113,10 @@ mod tests {
     use crate::source_op::AttrsEntry;
 
     fn entry(key: Option<&str>, value: Option<&str>) -> AttrsEntry {
-        AttrsEntry { key: key.map(str::to_owned), value: value.map(str::to_owned) }
+        AttrsEntry {
+            key: key.map(str::to_owned),
+            value: value.map(str::to_owned),
+        }
     }
 
     #[test]
@@ -132,7 +138,12 @@ mod tests {
         set(&mut entries, "aa", "5".into());
         assert_eq!(
             entries,
-            [whole("", "2"), whole("a", "4"), whole("aa", "5"), whole("b", "3")]
+            [
+                whole("", "2"),
+                whole("a", "4"),
+                whole("aa", "5"),
+                whole("b", "3")
+            ]
         );
         assert!(is_canonical(&entries));
     }

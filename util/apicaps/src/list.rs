@@ -142,7 +142,10 @@ impl CapList {
             .filter(|cap| !cap.id.is_empty())
             .map(|cap| (cap.id.clone(), cap))
             .collect();
-        CapSet { list: self.clone(), set: Arc::new(set) }
+        CapSet {
+            list: self.clone(),
+            set: Arc::new(set),
+        }
     }
 }
 
@@ -197,13 +200,19 @@ mod tests {
     fn list() -> CapList {
         CapList::new([
             Cap::new("cap1").named("a test cap"),
-            Cap { enabled: false, ..Cap::new("cap2") },
+            Cap {
+                enabled: false,
+                ..Cap::new("cap2")
+            },
             Cap {
                 status: Status::Prerelease,
                 supported_hint: &[("docker", "Docker v1"), ("buildkit", "BuildKit v2")],
                 ..Cap::new("cap3")
             },
-            Cap { status: Status::Stable, ..Cap::new("cap4").named("four") },
+            Cap {
+                status: Status::Stable,
+                ..Cap::new("cap4").named("four")
+            },
         ])
     }
 
@@ -249,13 +258,21 @@ mod tests {
 
     #[test]
     fn the_advertisement_is_sorted_and_carries_changes() {
-        let list = list().with_disabled("cap1", "off").filtered(|cap| cap.id != "cap3");
+        let list = list()
+            .with_disabled("cap1", "off")
+            .filtered(|cap| cap.id != "cap3");
         let all = list.all();
-        let ids: Vec<_> = all.iter().map(|cap| (cap.id.as_str(), cap.enabled)).collect();
+        let ids: Vec<_> = all
+            .iter()
+            .map(|cap| (cap.id.as_str(), cap.enabled))
+            .collect();
         assert_eq!(ids, [("cap1", false), ("cap2", false), ("cap4", true)]);
         assert_eq!(all[0].disabled_reason_msg, "off");
         let product = list.with_product("docker");
         let error = product.cap_set([]).supports("cap4").unwrap_err();
-        assert!(error.to_string().ends_with("please update docker"), "{error}");
+        assert!(
+            error.to_string().ends_with("please update docker"),
+            "{error}"
+        );
     }
 }
