@@ -1,2 +1,6 @@
 //! Reads capacity and free space of file systems.
 #![forbid(unsafe_code)]
+
+mod space;
+
+pub use space::{Space, space};

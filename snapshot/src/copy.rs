@@ -1,0 +1,150 @@
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use buildkit_util_overlay::is_overlay_xattr;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
+
+use crate::usage::Inode;
+
+/// Copies a tree into the existing directory `target`, with owners, modes, times, extended
+/// attributes, devices and hard links. Content is shared where the file system can.
+///
+/// # Errors
+/// When something cannot be read or made.
+pub fn copy_tree(source: &Path, target: &Path) -> io::Result<()> {
+    let mut links: HashMap<Inode, PathBuf> = HashMap::new();
+    copy_dir_content(source, target, &mut links)?;
+    let stat = rustix::fs::lstat(source)?;
+    copy_metadata(source, &stat, target)?;
+    set_times(target, &stat)
+}
+
+fn copy_dir_content(source: &Path, target: &Path, links: &mut HashMap<Inode, PathBuf>) -> io::Result<()> {
+    for entry in fs_err::read_dir(source)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), target.join(entry.file_name()));
+        let stat = rustix::fs::lstat(&from)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            rustix::fs::mkdir(&to, Mode::RWXU)?;
+            copy_dir_content(&from, &to, links)?;
+            copy_metadata(&from, &stat, &to)?;
+            set_times(&to, &stat)?;
+            continue;
+        }
+        if stat.st_nlink > 1 {
+            if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
+                rustix::fs::link(first, &to)?;
+                continue;
+            }
+            links.insert((stat.st_dev, stat.st_ino), to.clone());
+        }
+        copy_file(&from, &stat, &to)?;
+    }
+    Ok(())
+}
+
+/// Copies one file that is not a directory to a path where nothing is.
+pub(crate) fn copy_file(source: &Path, stat: &Stat, target: &Path) -> io::Result<()> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => copy_content(source, target)?,
+        FileType::Symlink => {
+            let link = rustix::fs::readlink(source, Vec::new())?;
+            rustix::fs::symlink(link.as_c_str(), target)?;
+        }
+        FileType::Directory => return Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        kind => rustix::fs::mknodat(CWD, target, kind, Mode::RUSR, stat.st_rdev)?,
+    }
+    copy_metadata(source, stat, target)?;
+    set_times(target, stat)
+}
+
+fn copy_content(source: &Path, target: &Path) -> io::Result<()> {
+    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let from = rustix::fs::open(source, read, Mode::empty())?;
+    let to = rustix::fs::open(target, write, Mode::RUSR | Mode::WUSR)?;
+    if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
+        return Ok(());
+    }
+    // The standard library uses copy_file_range and falls back to reading and writing.
+    io::copy(&mut std::fs::File::from(from), &mut std::fs::File::from(to))?;
+    Ok(())
+}
+
+/// Owner, then mode, then attributes: a change of the owner drops file capabilities.
+pub(crate) fn copy_metadata(source: &Path, stat: &Stat, target: &Path) -> io::Result<()> {
+    set_owner_and_mode(stat, target)?;
+    for name in list_xattrs(source)? {
+        if is_overlay_xattr(&name) {
+            continue;
+        }
+        let Some(value) = get_xattr(source, &name)? else { continue };
+        if let Err(error) = rustix::fs::lsetxattr(target, name.as_slice(), &value, XattrFlags::empty()) {
+            // File systems and user namespaces refuse some of them; upstream goes on as well.
+            tracing::debug!(
+                %error,
+                path = %target.display(),
+                name = %String::from_utf8_lossy(&name),
+                "extended attribute not copied"
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn set_owner_and_mode(stat: &Stat, target: &Path) -> io::Result<()> {
+    rustix::fs::chownat(
+        CWD,
+        target,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        rustix::fs::chmod(target, Mode::from_raw_mode(stat.st_mode))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn set_times(target: &Path, stat: &Stat) -> io::Result<()> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    };
+    rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+fn list_xattrs(path: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let mut buffer = vec![0u8; 1024];
+    let names = loop {
+        match rustix::fs::llistxattr(path, &mut buffer[..]) {
+            Ok(len) => {
+                buffer.truncate(len);
+                break buffer;
+            }
+            Err(rustix::io::Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 8, 0),
+            Err(rustix::io::Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+fn get_xattr(path: &Path, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0u8; 1024];
+    loop {
+        match rustix::fs::lgetxattr(path, name, &mut value[..]) {
+            Ok(len) => {
+                value.truncate(len);
+                return Ok(Some(value));
+            }
+            Err(rustix::io::Errno::RANGE) if value.len() < 1 << 20 => value.resize(value.len() * 8, 0),
+            Err(rustix::io::Errno::NODATA) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Usage};
+
+/// What is known of one snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// Number of its directory.
+    pub(crate) id: u64,
+    pub(crate) parent: Option<String>,
+    pub(crate) created: SystemTime,
+    pub(crate) usage: Usage,
+    /// Snapshots that have it as parent.
+    pub(crate) children: u32,
+    /// Being made, committed or removed: nobody else may change it.
+    pub(crate) busy: bool,
+}
+
+/// All snapshots. Pure: knows no file system.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) active: HashMap<String, Record>,
+    pub(crate) committed: HashMap<String, Record>,
+    next: u64,
+}
+
+/// One step of the history that the journal keeps.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    Prepare { key: String, id: u64, parent: Option<String>, created: u64 },
+    Commit { key: String, name: String, size: u64, inodes: u64 },
+    Discard { key: String },
+    Remove { name: String },
+}
+
+impl Index {
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Adds an active snapshot that is still being made.
+    pub(crate) fn prepare(
+        &mut self,
+        key: &str,
+        parent: Option<&str>,
+        created: SystemTime,
+    ) -> Result<u64, Error> {
+        if self.active.contains_key(key) {
+            return Err(Error::AlreadyExists(key.to_owned()));
+        }
+        if let Some(parent) = parent {
+            let record = self.idle_committed(parent)?;
+            record.children += 1;
+        }
+        let id = self.next_id();
+        let record = Record {
+            id,
+            parent: parent.map(str::to_owned),
+            created,
+            usage: Usage::default(),
+            children: 0,
+            busy: true,
+        };
+        self.active.insert(key.to_owned(), record);
+        Ok(id)
+    }
+
+    /// An active snapshot that nobody else changes, now marked as being changed.
+    pub(crate) fn claim_active(&mut self, key: &str) -> Result<Record, Error> {
+        let record = self.active.get_mut(key).ok_or_else(|| Error::NotFound(key.to_owned()))?;
+        if std::mem::replace(&mut record.busy, true) {
+            return Err(busy(key));
+        }
+        Ok(record.clone())
+    }
+
+    pub(crate) fn release_active(&mut self, key: &str) {
+        if let Some(record) = self.active.get_mut(key) {
+            record.busy = false;
+        }
+    }
+
+    fn idle_committed(&mut self, name: &str) -> Result<&mut Record, Error> {
+        match self.committed.get_mut(name) {
+            Some(record) if record.busy => Err(busy(name)),
+            Some(record) => Ok(record),
+            None => Err(Error::NotFound(name.to_owned())),
+        }
+    }
+
+    /// A committed snapshot without children, now marked as being removed.
+    pub(crate) fn claim_committed(&mut self, name: &str) -> Result<Record, Error> {
+        let record = self.idle_committed(name)?;
+        if record.children > 0 {
+            return Err(Error::Precondition {
+                name: name.to_owned(),
+                reason: format!("it is the parent of {} others", record.children),
+            });
+        }
+        record.busy = true;
+        Ok(record.clone())
+    }
+
+    pub(crate) fn commit(&mut self, key: &str, name: &str, usage: Usage) -> Result<(), Error> {
+        if self.committed.contains_key(name) {
+            return Err(Error::AlreadyExists(name.to_owned()));
+        }
+        let mut record = self.active.remove(key).ok_or_else(|| Error::NotFound(key.to_owned()))?;
+        record.usage = usage;
+        record.busy = false;
+        self.committed.insert(name.to_owned(), record);
+        Ok(())
+    }
+
+    pub(crate) fn discard(&mut self, key: &str) -> Option<Record> {
+        let record = self.active.remove(key)?;
+        self.orphan(&record);
+        Some(record)
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Record> {
+        let record = self.committed.remove(name)?;
+        self.orphan(&record);
+        Some(record)
+    }
+
+    fn orphan(&mut self, record: &Record) {
+        if let Some(parent) = record.parent.as_ref().and_then(|name| self.committed.get_mut(name)) {
+            parent.children = parent.children.saturating_sub(1);
+        }
+    }
+
+    /// Numbers of the directories below a snapshot, its own first.
+    pub(crate) fn chain(&self, record: &Record) -> Result<Vec<u64>, Error> {
+        let mut chain = vec![record.id];
+        let mut parent = &record.parent;
+        while let Some(name) = parent {
+            let record = self.committed.get(name).ok_or_else(|| Error::NotFound(name.clone()))?;
+            chain.push(record.id);
+            parent = &record.parent;
+        }
+        Ok(chain)
+    }
+
+    /// Takes a step of the journal. Steps that make no sense (after a power loss) are passed over.
+    fn replay(&mut self, step: Step) {
+        match step {
+            Step::Prepare { key, id, parent, created } => {
+                if let Some(parent) = parent.as_ref() {
+                    let Some(record) = self.committed.get_mut(parent) else { return };
+                    record.children += 1;
+                }
+                let created = UNIX_EPOCH + Duration::from_millis(created);
+                let record =
+                    Record { id, parent, created, usage: Usage::default(), children: 0, busy: false };
+                self.next = self.next.max(id);
+                self.discard(&key);
+                self.active.insert(key, record);
+            }
+            Step::Commit { key, name, size, inodes } => {
+                // A name that is taken: the record that owns it wins.
+                if self.commit(&key, &name, Usage { size, inodes }).is_err() {
+                    self.discard(&key);
+                }
+            }
+            Step::Discard { key } => drop(self.discard(&key)),
+            Step::Remove { name } => drop(self.remove(&name)),
+        }
+    }
+
+    /// Removes snapshots whose directory is gone, and those on top of them.
+    pub(crate) fn retain_existing(&mut self, exists: impl Fn(u64) -> bool) -> usize {
+        let before = self.active.len() + self.committed.len();
+        self.active.retain(|_, record| exists(record.id));
+        self.committed.retain(|_, record| exists(record.id));
+        loop {
+            let names: std::collections::HashSet<String> = self.committed.keys().cloned().collect();
+            let alive =
+                |record: &Record| record.parent.as_ref().is_none_or(|parent| names.contains(parent));
+            let count = self.active.len() + self.committed.len();
+            self.active.retain(|_, record| alive(record));
+            self.committed.retain(|_, record| alive(record));
+            if count == self.active.len() + self.committed.len() {
+                break;
+            }
+        }
+        let mut children: HashMap<String, u32> = HashMap::new();
+        for record in self.active.values().chain(self.committed.values()) {
+            if let Some(parent) = &record.parent {
+                *children.entry(parent.clone()).or_default() += 1;
+            }
+        }
+        for (name, record) in &mut self.committed {
+            record.children = children.get(name).copied().unwrap_or(0);
+        }
+        before - self.active.len() - self.committed.len()
+    }
+
+    /// The shortest history that leads here, parents first.
+    fn history(&self) -> Vec<Step> {
+        let mut committed: Vec<_> = self.committed.iter().collect();
+        // A parent has a smaller number: it was committed before its child was prepared, and
+        // prepared before it was committed.
+        committed.sort_by_key(|(_, record)| record.id);
+        let mut steps = Vec::with_capacity(2 * committed.len() + self.active.len());
+        let prepare = |key: &str, record: &Record| Step::Prepare {
+            key: key.to_owned(),
+            id: record.id,
+            parent: record.parent.clone(),
+            created: millis(record.created),
+        };
+        for (name, record) in committed {
+            // The empty key is never used by a caller for long: it is committed in the next step.
+            steps.push(prepare("", record));
+            let Usage { size, inodes } = record.usage;
+            steps.push(Step::Commit { key: String::new(), name: name.clone(), size, inodes });
+        }
+        steps.extend(self.active.iter().filter(|(_, record)| !record.busy).map(|(key, record)| prepare(key, record)));
+        steps
+    }
+}
+
+fn busy(name: &str) -> Error {
+    Error::Precondition { name: name.to_owned(), reason: "it is being changed by somebody else".to_owned() }
+}
+
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The file that the index is rebuilt from: one JSON object per line, appended with one write each.
+///
+/// Nothing is synced: after the death of the process the kernel still has all of it, after a power
+/// loss a torn tail is cut off and the directories without a record are removed.
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: fs_err::File,
+    lines: usize,
+}
+
+impl Journal {
+    /// Reads the journal and starts it anew, as short as it can be. `exists` tells whether a
+    /// directory of that number is there.
+    pub(crate) fn open(path: PathBuf, exists: impl Fn(u64) -> bool) -> io::Result<(Self, Index)> {
+        let mut index = Index::default();
+        match fs_err::read(&path) {
+            Ok(bytes) => {
+                for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    match serde_json::from_slice(line) {
+                        Ok(step) => index.replay(step),
+                        Err(error) => {
+                            tracing::warn!(%error, path = %path.display(), "unreadable line in the snapshot journal");
+                        }
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let lost = index.retain_existing(exists);
+        if lost > 0 {
+            tracing::warn!(lost, "snapshots are gone from disk");
+        }
+        let mut journal = Self { file: Self::write_anew(&path, &index)?, path, lines: 0 };
+        journal.lines = index.committed.len() * 2 + index.active.len();
+        Ok((journal, index))
+    }
+
+    fn write_anew(path: &Path, index: &Index) -> io::Result<fs_err::File> {
+        let mut text = Vec::new();
+        for step in index.history() {
+            write_line(&mut text, &step)?;
+        }
+        let temporary = path.with_extension("new");
+        fs_err::write(&temporary, &text)?;
+        fs_err::rename(&temporary, path)?;
+        fs_err::OpenOptions::new().append(true).open(path)
+    }
+
+    /// Adds a step, before or after its effect on disk, whichever a restart can live with.
+    pub(crate) fn append(&mut self, step: &Step, index: &Index) -> io::Result<()> {
+        let mut line = Vec::with_capacity(160);
+        write_line(&mut line, step)?;
+        self.file.write_all(&line)?;
+        self.lines += 1;
+        let live = index.committed.len() * 2 + index.active.len();
+        if self.lines > 10_000 + 4 * live {
+            self.file = Self::write_anew(&self.path, index)?;
+            self.lines = live;
+        }
+        Ok(())
+    }
+}
+
+fn write_line(out: &mut Vec<u8>, step: &Step) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, step)?;
+    out.push(b'\n');
+    Ok(())
+}

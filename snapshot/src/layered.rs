@@ -1,0 +1,465 @@
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use buildkit_util_appcontext::{TaskError, spawn_blocking, spawn_thread};
+use buildkit_util_overlay::{Difference, Stack, diff};
+use parking_lot::Mutex;
+
+use crate::apply::Applier;
+use crate::index::{Index, Journal, Record, Step, millis};
+use crate::usage::usage_of_tree;
+use crate::{
+    ActiveKey, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter, Usage,
+};
+
+/// How the directory of a snapshot relates to those of its parents.
+///
+/// Every snapshot has a directory; its content is in [`content`](Self::content) of it. `parents` are
+/// the directories of its parents, the nearest first.
+pub trait Backend: Send + Sync + 'static {
+    /// Name of the snapshotter.
+    fn name(&self) -> &str;
+
+    /// Fills the new, empty directory of a snapshot.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    fn create(&self, dir: &Path, parents: &[PathBuf]) -> io::Result<()>;
+
+    /// Where the files of a snapshot are.
+    fn content(&self, dir: &Path) -> PathBuf {
+        dir.join("fs")
+    }
+
+    /// How a snapshot is mounted; `readonly` is a committed one.
+    fn mount(&self, dir: &Path, parents: &[PathBuf], readonly: bool) -> Mount;
+
+    /// Whether a directory holds only what changes from its parents, in overlayfs's form.
+    fn is_stacked(&self) -> bool;
+
+    /// Whether overlayfs keeps its attributes in the `user.` namespace here.
+    fn userxattr(&self) -> bool {
+        false
+    }
+}
+
+/// A [`Snapshotter`] that keeps each snapshot in a directory of its own.
+///
+/// Below its root are `snapshots/<number>/`, `journal` with what the numbers mean, and `trash/` with
+/// what is being removed. Directories that the journal does not know are removed when it opens.
+pub struct Layered<B> {
+    inner: Arc<Inner<B>>,
+}
+
+struct Inner<B> {
+    backend: B,
+    root: PathBuf,
+    snapshots: PathBuf,
+    /// Both under one lock, because the order of the journal is the order of changes; an append is
+    /// one short write to the page cache.
+    state: Mutex<State>,
+}
+
+struct State {
+    index: Index,
+    journal: Journal,
+}
+
+impl<B: Backend> Layered<B> {
+    /// Opens the snapshots in `root`, which is made if need be. Blocks. Leftovers of a crash are
+    /// removed in the background.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read.
+    pub fn open(root: impl Into<PathBuf>, backend: B) -> Result<Self, Error> {
+        let root = root.into();
+        let failed = |source| Error::Io { action: format!("open snapshots in `{}`", root.display()), source };
+        let snapshots = root.join("snapshots");
+        fs_err::create_dir_all(&snapshots).map_err(failed)?;
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::chmod(&root, mode).map_err(|error| failed(error.into()))?;
+        let mut present = HashSet::new();
+        let mut strangers = Vec::new();
+        for entry in fs_err::read_dir(&snapshots).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            match name.to_str().and_then(|name| name.parse::<u64>().ok()) {
+                Some(id) => drop(present.insert(id)),
+                None => strangers.push(name),
+            }
+        }
+        let (journal, mut index) =
+            Journal::open(root.join("journal"), |id| present.contains(&id)).map_err(failed)?;
+        for record in index.active.values().chain(index.committed.values()) {
+            present.remove(&record.id);
+        }
+        let trash = root.join("trash");
+        fs_err::create_dir_all(&trash).map_err(failed)?;
+        for id in present {
+            // Numbers are not used again, whatever a lost journal has forgotten.
+            while index.next_id() < id {}
+            fs_err::rename(snapshots.join(id.to_string()), trash.join(id.to_string())).map_err(failed)?;
+        }
+        for name in strangers {
+            fs_err::rename(snapshots.join(&name), trash.join(&name)).map_err(failed)?;
+        }
+        let full = fs_err::read_dir(&trash).map_err(failed)?.next().is_some();
+        if full {
+            // On a thread of its own, because there may be no runtime yet, and it may take long.
+            spawn_thread("snapshot-trash", move || {
+                for entry in fs_err::read_dir(&trash).into_iter().flatten().flatten() {
+                    if let Err(error) = fs_err::remove_dir_all(entry.path()) {
+                        tracing::warn!(%error, "leftover of a snapshot not removed");
+                    }
+                }
+            })
+            .map_err(failed)?;
+        }
+        let state = Mutex::new(State { index, journal });
+        Ok(Self { inner: Arc::new(Inner { backend, root, snapshots, state }) })
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        &self.inner.backend
+    }
+
+    /// Runs synchronous work to its end, even when the caller goes away.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&Inner<B>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let inner = self.inner.clone();
+        spawn_blocking(move || work(&inner))
+            .await
+            .unwrap_or_else(|error: TaskError| Err(Error::Other { action: action.to_owned(), source: error.into() }))
+    }
+}
+
+impl<B: Backend> Inner<B> {
+    fn dir(&self, id: u64) -> PathBuf {
+        self.snapshots.join(id.to_string())
+    }
+
+    fn dirs(&self, chain: &[u64]) -> Vec<PathBuf> {
+        chain.iter().map(|id| self.dir(*id)).collect()
+    }
+
+    fn journal(&self, state: &mut State, step: &Step) -> Result<(), Error> {
+        let State { index, journal } = state;
+        journal.append(step, index).map_err(|source| Error::Io {
+            action: format!("write the snapshot journal in `{}`", self.root.display()),
+            source,
+        })
+    }
+
+    /// Makes an active snapshot that stays claimed.
+    fn prepare_claimed(&self, key: &str, parent: Option<&str>) -> Result<u64, Error> {
+        let created = SystemTime::now();
+        let (id, parents) = {
+            let mut state = self.state.lock();
+            let id = state.index.prepare(key, parent, created)?;
+            let chain = match state.index.active.get(key) {
+                Some(record) => state.index.chain(record)?,
+                None => return Err(Error::NotFound(key.to_owned())),
+            };
+            (id, self.dirs(&chain[1..]))
+        };
+        let dir = self.dir(id);
+        let made = fs_err::create_dir(&dir)
+            .and_then(|()| self.backend.create(&dir, &parents))
+            .map_err(|source| Error::Io { action: format!("make snapshot `{key}`"), source })
+            .and_then(|()| {
+                let step = Step::Prepare {
+                    key: key.to_owned(),
+                    id,
+                    parent: parent.map(str::to_owned),
+                    created: millis(created),
+                };
+                self.journal(&mut self.state.lock(), &step)
+            });
+        if let Err(error) = made {
+            self.state.lock().index.discard(key);
+            self.delete(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    /// Removes a directory that no record has any more.
+    fn delete(&self, id: u64) {
+        let dir = self.dir(id);
+        // The kernel leaves a directory without permissions in the work directory; root may remove it.
+        match fs_err::remove_dir_all(&dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(%error, "snapshot directory not removed, trying again at the next start");
+            }
+        }
+    }
+
+    fn commit(&self, name: &str, key: &str, usage: Usage) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        state.index.commit(key, name, usage)?;
+        let step = Step::Commit {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            size: usage.size,
+            inodes: usage.inodes,
+        };
+        self.journal(&mut state, &step)
+    }
+
+    /// The directories of a snapshot, its own first.
+    fn locate(&self, of: impl FnOnce(&Index) -> Option<&Record>, name: &str) -> Result<Vec<PathBuf>, Error> {
+        let state = self.state.lock();
+        let record = of(&state.index).ok_or_else(|| Error::NotFound(name.to_owned()))?;
+        Ok(self.dirs(&state.index.chain(record)?))
+    }
+
+    fn committed(&self, name: &SnapshotName) -> Result<Vec<PathBuf>, Error> {
+        self.locate(|index| index.committed.get(&name.0), &name.0)
+    }
+
+    /// The files of a committed snapshot as one tree.
+    fn stack(&self, name: &SnapshotName) -> Result<Stack, Error> {
+        let mut dirs = self.committed(name)?;
+        if !self.backend.is_stacked() {
+            dirs.truncate(1);
+        }
+        let layers = dirs.iter().map(|dir| self.backend.content(dir)).collect();
+        Stack::new(layers)
+            .map_err(|source| Error::Io { action: format!("read snapshot `{}`", name.0), source })
+    }
+
+    fn merge(&self, name: &SnapshotName, inputs: &[MergeInput]) -> Result<Usage, Error> {
+        {
+            let state = self.state.lock();
+            if state.index.committed.contains_key(&name.0) {
+                return Err(Error::AlreadyExists(name.0.clone()));
+            }
+            for snapshot in inputs.iter().flat_map(|input| [&input.lower, &input.upper]).flatten() {
+                if !state.index.committed.contains_key(&snapshot.0) {
+                    return Err(Error::NotFound(snapshot.0.clone()));
+                }
+            }
+        }
+        let (base, rest) = if self.backend.is_stacked() { self.split_base(inputs) } else { (None, inputs) };
+        let key = format!("merge {}", name.0);
+        let id = self.prepare_claimed(&key, base.map(|base| base.0.as_str()))?;
+        let applied = self.apply(id, base, rest).and_then(|usage| {
+            self.commit(&name.0, &key, usage)?;
+            Ok(usage)
+        });
+        if applied.is_err() {
+            let mut state = self.state.lock();
+            if state.index.discard(&key).is_some() {
+                self.journal(&mut state, &Step::Discard { key })?;
+            }
+            drop(state);
+            self.delete(id);
+        }
+        applied
+    }
+
+    fn apply(&self, id: u64, base: Option<&SnapshotName>, inputs: &[MergeInput]) -> Result<Usage, Error> {
+        let failed = |source| Error::Io { action: "merge snapshots".to_owned(), source };
+        let base = base.map(|base| self.stack(base)).transpose()?;
+        let root = self.backend.content(&self.dir(id));
+        let mut applier = Applier::new(root, base, self.backend.userxattr());
+        for input in inputs {
+            let lower = input.lower.as_ref().map(|name| self.stack(name)).transpose()?;
+            let upper = input.upper.as_ref().map(|name| self.stack(name)).transpose()?;
+            applier.apply(lower.as_ref(), upper.as_ref()).map_err(failed)?;
+        }
+        applier.finish().map_err(failed)
+    }
+
+    /// The snapshot that the first inputs add up to, and the inputs that are left: inputs that each
+    /// go from a parent to its child need not be merged.
+    fn split_base<'i>(&self, inputs: &'i [MergeInput]) -> (Option<&'i SnapshotName>, &'i [MergeInput]) {
+        let state = self.state.lock();
+        let mut base: Option<&SnapshotName> = None;
+        for (number, input) in inputs.iter().enumerate() {
+            let parent = input
+                .upper
+                .as_ref()
+                .and_then(|upper| state.index.committed.get(&upper.0))
+                .and_then(|record| record.parent.as_deref());
+            let lower = input.lower.as_ref().map(|lower| lower.0.as_str());
+            if input.upper.is_none() || parent != lower || lower != base.map(|base| base.0.as_str()) {
+                return (base, &inputs[number..]);
+            }
+            base = input.upper.as_ref();
+        }
+        (base, &[])
+    }
+
+    fn changes(&self, lower: Option<&SnapshotName>, upper: Option<&SnapshotName>) -> Result<Vec<Change>, Error> {
+        let lower = lower.map(|name| self.stack(name)).transpose()?;
+        let upper = upper.map(|name| self.stack(name)).transpose()?;
+        let compare = || -> io::Result<Vec<Change>> {
+            let lower = lower.as_ref().map(Stack::root).transpose()?;
+            let upper = upper.as_ref().map(Stack::root).transpose()?;
+            let mut changes = Vec::new();
+            diff(lower.as_ref(), upper.as_ref(), &mut |difference| {
+                match difference {
+                    Difference::Put(path, _) => changes.push(Change::Put(path.to_owned())),
+                    Difference::Delete(path) => changes.push(Change::Delete(path.to_owned())),
+                    Difference::Enter(..) => {}
+                }
+                Ok(())
+            })?;
+            Ok(changes)
+        };
+        compare().map_err(|source| Error::Io { action: "compare snapshots".to_owned(), source })
+    }
+
+    fn usage_now(&self, dir: &Path, name: &str) -> Result<Usage, Error> {
+        usage_of_tree(&self.backend.content(dir))
+            .map_err(|source| Error::Io { action: format!("measure snapshot `{name}`"), source })
+    }
+}
+
+fn info(name: &str, record: &Record, kind: SnapshotKind) -> Info {
+    Info {
+        name: name.to_owned(),
+        parent: record.parent.clone().map(SnapshotName),
+        kind,
+        created: record.created,
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Snapshotter for Layered<B> {
+    fn name(&self) -> &str {
+        self.inner.backend.name()
+    }
+
+    async fn prepare(&self, key: &ActiveKey, parent: Option<&SnapshotName>) -> Result<(), Error> {
+        let (key, parent) = (key.0.clone(), parent.map(|parent| parent.0.clone()));
+        self.blocking("make a snapshot", move |inner| {
+            inner.prepare_claimed(&key, parent.as_deref())?;
+            inner.state.lock().index.release_active(&key);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn commit(&self, name: &SnapshotName, key: &ActiveKey) -> Result<Usage, Error> {
+        let (name, key) = (name.0.clone(), key.0.clone());
+        self.blocking("commit a snapshot", move |inner| {
+            let record = {
+                let mut state = inner.state.lock();
+                if state.index.committed.contains_key(&name) {
+                    return Err(Error::AlreadyExists(name));
+                }
+                state.index.claim_active(&key)?
+            };
+            let committed = inner.usage_now(&inner.dir(record.id), &key).and_then(|usage| {
+                inner.commit(&name, &key, usage)?;
+                Ok(usage)
+            });
+            if committed.is_err() {
+                inner.state.lock().index.release_active(&key);
+            }
+            committed
+        })
+        .await
+    }
+
+    async fn mounts(&self, key: &ActiveKey) -> Result<Mount, Error> {
+        let dirs = self.inner.locate(|index| index.active.get(&key.0), &key.0)?;
+        Ok(self.inner.backend.mount(&dirs[0], &dirs[1..], false))
+    }
+
+    async fn view(&self, name: &SnapshotName) -> Result<Mount, Error> {
+        let dirs = self.inner.committed(name)?;
+        Ok(self.inner.backend.mount(&dirs[0], &dirs[1..], true))
+    }
+
+    async fn merge(&self, name: &SnapshotName, inputs: &[MergeInput]) -> Result<Usage, Error> {
+        let (name, inputs) = (name.clone(), inputs.to_vec());
+        self.blocking("merge snapshots", move |inner| inner.merge(&name, &inputs)).await
+    }
+
+    async fn changes(
+        &self,
+        lower: Option<&SnapshotName>,
+        upper: Option<&SnapshotName>,
+    ) -> Result<Vec<Change>, Error> {
+        let (lower, upper) = (lower.cloned(), upper.cloned());
+        self.blocking("compare snapshots", move |inner| inner.changes(lower.as_ref(), upper.as_ref())).await
+    }
+
+    async fn discard(&self, key: &ActiveKey) -> Result<(), Error> {
+        let key = key.0.clone();
+        self.blocking("discard a snapshot", move |inner| {
+            let record = {
+                let mut state = inner.state.lock();
+                let record = state.index.claim_active(&key)?;
+                state.index.discard(&key);
+                // First the record, then the files: a crash between leaves files that nobody owns.
+                inner.journal(&mut state, &Step::Discard { key })?;
+                record
+            };
+            inner.delete(record.id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &SnapshotName) -> Result<(), Error> {
+        let name = name.0.clone();
+        self.blocking("remove a snapshot", move |inner| {
+            let record = {
+                let mut state = inner.state.lock();
+                let record = state.index.claim_committed(&name)?;
+                state.index.remove(&name);
+                inner.journal(&mut state, &Step::Remove { name })?;
+                record
+            };
+            inner.delete(record.id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stat(&self, name: &SnapshotName) -> Result<Info, Error> {
+        let state = self.inner.state.lock();
+        match state.index.committed.get(&name.0) {
+            Some(record) => Ok(info(&name.0, record, SnapshotKind::Committed)),
+            None => Err(Error::NotFound(name.0.clone())),
+        }
+    }
+
+    async fn active_usage(&self, key: &ActiveKey) -> Result<Usage, Error> {
+        let key = key.0.clone();
+        self.blocking("measure a snapshot", move |inner| {
+            let dirs = inner.locate(|index| index.active.get(&key), &key)?;
+            inner.usage_now(&dirs[0], &key)
+        })
+        .await
+    }
+
+    async fn usage(&self, name: &SnapshotName) -> Result<Usage, Error> {
+        let state = self.inner.state.lock();
+        match state.index.committed.get(&name.0) {
+            Some(record) => Ok(record.usage),
+            None => Err(Error::NotFound(name.0.clone())),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Info>, Error> {
+        let state = self.inner.state.lock();
+        let active = state.index.active.iter().map(|(key, record)| info(key, record, SnapshotKind::Active));
+        let committed =
+            state.index.committed.iter().map(|(name, record)| info(name, record, SnapshotKind::Committed));
+        Ok(active.chain(committed).collect())
+    }
+}
