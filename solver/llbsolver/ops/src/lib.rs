@@ -1,2 +1,16 @@
 //! The LLB operations: source, exec, file, merge, diff, build and passthrough.
 #![forbid(unsafe_code)]
+
+mod error;
+pub mod keys;
+mod load;
+mod name;
+mod spec;
+mod validate;
+
+pub use error::{Error, Result};
+pub use load::{DecodedDefinition, LoadOptions, Loaded, LoadedVertex, MAX_OP_SIZE, MAX_OPS};
+pub use spec::{
+    BuildSpec, DiffSpec, ExecSpec, FileActionSpec, FileInput, FileSpec, MountSpec, OpSpec,
+    PassthroughSpec, SourceSpec, TypedVertex,
+};

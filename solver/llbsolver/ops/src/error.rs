@@ -1,0 +1,34 @@
+use std::sync::Arc;
+
+use buildkit_errdefs::{Classify, Kind};
+use buildkit_util_apicaps::CapError;
+
+/// Why a definition was refused or an op failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The definition makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The definition is larger than anything that makes sense.
+    #[error("{0}")]
+    TooLarge(String),
+    /// An op needs what this daemon does not do.
+    #[error(transparent)]
+    Capability(#[from] CapError),
+    /// The wire form of an op is damaged.
+    #[error("failed to parse llb proto op: {0}")]
+    Wire(Arc<buildkit_solver_pb::Error>),
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Classify for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid(_) | Self::Wire(_) => Kind::InvalidArgument,
+            Self::TooLarge(_) => Kind::ResourceExhausted,
+            Self::Capability(error) => error.kind(),
+        }
+    }
+}
