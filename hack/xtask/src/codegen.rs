@@ -314,3 +314,11 @@ fn pretty(code: &str) -> Result<String> {
     let file = syn::parse_file(code).context("Generated code does not parse")?;
     Ok(prettyplease::unparse(&file))
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn committed_code_is_what_would_be_written() -> anyhow::Result<()> {
+        super::run(&crate::root()?, true)
+    }
+}

@@ -89,6 +89,12 @@ pub(crate) fn index_of(name: &str) -> Option<usize> {
         .position(|message| message.name == name)
 }
 
+/// The fields of a message of the table.
+#[cfg(test)]
+pub(crate) fn fields(message: usize) -> &'static [Field] {
+    schema::MESSAGES[message].fields
+}
+
 /// The canonical encoding of an encoded message of the table.
 pub(crate) fn canonical(message: usize, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut out = Vec::with_capacity(bytes.len());

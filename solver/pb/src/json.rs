@@ -560,3 +560,17 @@ impl Member for UserOpt {
         })
     }
 }
+
+/// For fuzzing: reading arbitrary text keeps its promises.
+///
+/// # Panics
+/// When a promise is broken.
+#[cfg(any(test, feature = "test-util"))]
+pub fn fuzz_json(text: &str) {
+    let Ok(op) = from_str::<Op>(text) else { return };
+    let json = buildkit_util_gojson::to_string(&op);
+    match from_str::<Op>(&json) {
+        Ok(again) => assert_eq!(again, op),
+        Err(error) => panic!("What is written reads: {error}"),
+    }
+}

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use prost::Message;
 use serde_json::Value as Json;
 
-use crate::canonical::{canonical, index_of};
+use crate::canonical::{Kind, Rule, canonical, index_of};
 use crate::json::{FromJson, from_str};
-use crate::wire::{Reader, put_bytes, put_number};
+use crate::wire::{Reader, put_bytes, put_number, put_varint};
 use crate::{Definition, Op, RawOp};
 
 const OPS: &str = include_str!("../tests/vectors/ops.json");
@@ -390,7 +390,66 @@ fn fields(encoded: &[u8]) -> Vec<(u32, Vec<u8>)> {
     fields
 }
 
+/// Writes a random message of the table, with the entropy of `dice`.
+fn random_message(message: usize, dice: &mut std::slice::Iter<'_, u8>, depth: usize) -> Vec<u8> {
+    let fields = crate::canonical::fields(message);
+    let mut out = Vec::new();
+    let mut roll = |sides: usize| dice.next().map_or(0, |byte| *byte as usize % sides);
+    let picks: Vec<_> = (0..roll(6))
+        .map(|_| (roll(fields.len() + 1), roll(256)))
+        .collect();
+    for (pick, value) in picks {
+        let Some(field) = fields.get(pick) else {
+            continue;
+        };
+        let numbers = [0, 1, value as u64, u64::MAX, 1 << 31, 1 << 32];
+        match field.kind {
+            Kind::Message(_) if depth > 12 => {}
+            Kind::Message(inner) if field.rule == Rule::Map => {
+                // A part that comes twice is merged by prost and replaced by the original.
+                let mut entry = random_message(inner, dice, depth + 1);
+                let mut parts = crate::vectors::fields(&entry);
+                parts.dedup_by_key(|(number, _)| *number);
+                parts.truncate(2);
+                entry = parts.into_iter().flat_map(|(_, raw)| raw).collect();
+                put_bytes(&mut out, field.number, &entry);
+            }
+            Kind::Message(inner) => {
+                put_bytes(
+                    &mut out,
+                    field.number,
+                    &random_message(inner, dice, depth + 1),
+                );
+            }
+            Kind::String | Kind::Bytes => {
+                let text = ["", "a", "b", "\u{e4}", "<&>"][value % 5];
+                put_bytes(&mut out, field.number, text.as_bytes());
+            }
+            _ if field.rule == Rule::Packed && value % 2 == 0 => {
+                let mut packed = Vec::new();
+                numbers
+                    .iter()
+                    .take(value % 5)
+                    .for_each(|number| put_varint(&mut packed, *number));
+                put_bytes(&mut out, field.number, &packed);
+            }
+            _ => put_number(&mut out, field.number, numbers[value % numbers.len()]),
+        }
+    }
+    out
+}
+
 proptest! {
+    #[test]
+    fn both_ways_of_encoding_agree(dice in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let op = index_of("pb.Op").unwrap();
+        let bytes = random_message(op, &mut dice.iter(), 0);
+        let raw = RawOp::decode(&bytes).unwrap();
+        let decoded = Op::decode(&bytes[..]).unwrap();
+        prop_assert_eq!(hex::encode(raw.encoded()), hex::encode(decoded.encode_deterministic()));
+        crate::fuzz_raw_op(&bytes);
+    }
+
     #[test]
     fn any_order_of_fields_is_brought_in_order(at in 0usize..1000, seed in any::<[u8; 16]>()) {
         let vectors = vectors();
@@ -401,6 +460,20 @@ proptest! {
         let scrambled: Vec<u8> = fields.into_iter().flat_map(|(_, raw)| raw).collect();
         let index = index_of(&vector.message).unwrap();
         prop_assert_eq!(canonical(index, &scrambled).unwrap(), vector.encoded.clone());
+    }
+
+    #[test]
+    fn damaged_json_does_no_harm(
+        at in 0usize..1000,
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<char>()), 1..4),
+    ) {
+        let vectors = vectors();
+        let mut text: Vec<char> = vectors[at % vectors.len()].json.chars().collect();
+        for (index, char) in changes {
+            let at = index.index(text.len());
+            text[at] = char;
+        }
+        crate::json::fuzz_json(&text.into_iter().collect::<String>());
     }
 
     #[test]
