@@ -5,6 +5,7 @@ mod error;
 pub mod keys;
 mod load;
 mod name;
+mod resources;
 mod spec;
 mod validate;
 

@@ -29,6 +29,8 @@ pub struct LoadOptions<'a> {
     pub default_platform: &'a pb::Platform,
     /// What ops may ask for; `None` for definitions that this daemon made itself.
     pub caps: Option<&'a CapSet>,
+    /// How many definitions were found one in the other on the way to this one; 0 for a client's.
+    pub depth: u32,
 }
 
 /// A definition whose ops are decoded and not yet checked. Between the two steps sources may be
@@ -337,6 +339,7 @@ fn vertex(
         description: pb::map::to_map(metadata.description).into_iter().collect(),
         resources,
         inputs: inputs.len(),
+        depth: options.depth,
         op,
     };
     Ok(LoadedVertex {

@@ -16,6 +16,8 @@ pub struct TypedVertex {
     pub resources: Option<pb::LinuxResources>,
     /// Number of inputs.
     pub inputs: usize,
+    /// How deep the definition that it comes from is nested in others.
+    pub depth: u32,
 }
 
 /// One operation.

@@ -73,7 +73,7 @@ fn key(op: &[u8]) -> Result<KeyMap, String> {
         ..pb::Definition::default()
     };
     let platform = pb::Platform::new("linux", "amd64");
-    let options = LoadOptions { default_platform: &platform, caps: None };
+    let options = LoadOptions { default_platform: &platform, caps: None, depth: 0 };
     let loaded = Loaded::new(definition, &options).map_err(|error| error.to_string())?;
     let vertex = loaded.vertices.iter().find(|vertex| vertex.id == loaded.root.vertex);
     let payload: Arc<_> = vertex.expect("the root is loaded").payload.clone();
@@ -205,7 +205,7 @@ fn source_keys() {
 #[test]
 fn damaged_ops_are_errors() {
     let options =
-        LoadOptions { default_platform: &pb::Platform::new("linux", "amd64"), caps: None };
+        LoadOptions { default_platform: &pb::Platform::new("linux", "amd64"), caps: None, depth: 0 };
     for def in [vec![], vec![Bytes::from_static(b"\xff")], vec![Bytes::new()]] {
         let definition = pb::Definition { def, ..pb::Definition::default() };
         assert!(Loaded::new(definition, &options).is_err());

@@ -36,7 +36,7 @@ fn definition(ops: &[&RawOp]) -> pb::Definition {
 
 fn load(definition: pb::Definition) -> Result<Loaded, String> {
     let platform = pb::Platform::new("linux", "amd64");
-    let options = LoadOptions { default_platform: &platform, caps: None };
+    let options = LoadOptions { default_platform: &platform, caps: None, depth: 0 };
     Loaded::new(definition, &options).map_err(|error| {
         assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
         error.to_string()
@@ -333,7 +333,7 @@ fn a_changed_source_changes_all_above() {
     assert!(decoded.set_source(1, &other).is_err() && decoded.set_source(9, &other).is_err());
     let platform = pb::Platform::new("linux", "amd64");
     let loaded =
-        decoded.load(&LoadOptions { default_platform: &platform, caps: None }).expect("loads");
+        decoded.load(&LoadOptions { default_platform: &platform, caps: None, depth: 0 }).expect("loads");
     assert_eq!(loaded.vertices[0].id.0, source("other").digest());
     assert_eq!(loaded.root.vertex.0, passthrough_of(&source("other")).digest());
     assert_eq!(loaded.sent[&above.digest()], loaded.root.vertex);
@@ -355,7 +355,7 @@ fn capabilities_are_checked() {
     let list = pb::caps::list();
     let caps = list.cap_set(list.all());
     let platform = pb::Platform::new("linux", "amd64");
-    let options = LoadOptions { default_platform: &platform, caps: Some(&caps) };
+    let options = LoadOptions { default_platform: &platform, caps: Some(&caps), depth: 0 };
     assert!(Loaded::new(set(&["source.local"]), &options).is_ok());
     let error = Loaded::new(set(&["source.local", "no.such"]), &options).expect_err("refused");
     assert_eq!(error.to_string(), "unknown API capability no.such");
