@@ -1,0 +1,9 @@
+//! The build daemon with the containerd worker only.
+
+use std::process::ExitCode;
+
+use buildkit_cmd_buildkitd::{WorkerKinds, main as daemon};
+
+fn main() -> ExitCode {
+    daemon("buildd-containerd", WorkerKinds { oci: false, containerd: true })
+}

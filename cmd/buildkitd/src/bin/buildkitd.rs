@@ -1,0 +1,9 @@
+//! The build daemon with every kind of worker.
+
+use std::process::ExitCode;
+
+use buildkit_cmd_buildkitd::{WorkerKinds, main as daemon};
+
+fn main() -> ExitCode {
+    daemon("buildkitd", WorkerKinds { oci: true, containerd: true })
+}

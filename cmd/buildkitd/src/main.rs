@@ -1,2 +1,0 @@
-//! The build daemon.
-fn main() {}

@@ -1,0 +1,189 @@
+//! Flags over configuration file over defaults: what the daemon is told, resolved.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use buildkit_cmd_buildkitd_config::{Config, Error as ConfigError, Gc, load, parse_gc_flag};
+use buildkit_util_appdefaults::Defaults;
+
+use crate::flags::Flags;
+
+/// What the daemon is told.
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) root: PathBuf,
+    /// Things to say once logging works.
+    pub(crate) warnings: Vec<String>,
+    /// Whether the OCI worker must, must not, or may start.
+    pub(crate) oci_worker: Toggle,
+    /// As for the OCI worker.
+    pub(crate) containerd_worker: Toggle,
+}
+
+/// On, off, or on where it can work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Toggle {
+    On,
+    Off,
+    Auto,
+}
+
+impl Toggle {
+    fn parse(flag: Option<&str>, file: Option<bool>) -> anyhow::Result<Self> {
+        Ok(match (flag, file) {
+            (Some("auto"), _) | (None, None) => Self::Auto,
+            (Some("true" | "1" | "t"), _) | (None, Some(true)) => Self::On,
+            (Some("false" | "0" | "f"), _) | (None, Some(false)) => Self::Off,
+            (Some(other), _) => bail!("invalid value {other:?}: expected true, false or auto"),
+        })
+    }
+}
+
+/// Resolves everything, reading the configuration file.
+pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
+    let defaults = Defaults::detect();
+    let loaded = match &flags.config {
+        Some(path) => load(path, false),
+        None => load(&defaults.config_dir.join("buildkitd.toml"), true),
+    };
+    let loaded = loaded.map_err(|error| match error {
+        ConfigError::Parse { .. } => anyhow::anyhow!("{error}"),
+        other => anyhow::Error::new(other),
+    })?;
+    let mut config = loaded.config;
+    let mut warnings: Vec<String> = loaded
+        .unknown
+        .iter()
+        .map(|key| format!("Unknown key `{key}` in the configuration file is ignored"))
+        .collect();
+    if config.debug {
+        warnings.push("'debug' configuration option is deprecated, use 'log.level = \"debug\"' instead".into());
+    }
+    if config.trace {
+        warnings.push("'trace' configuration option is deprecated, use 'log.level = \"trace\"' instead".into());
+    }
+    config.debug |= flags.debug;
+    config.trace |= flags.trace;
+    set(&mut config.log.format, flags.log_format.as_ref());
+    set(&mut config.log.level, flags.log_level.as_ref());
+    if !flags.addr.is_empty() {
+        config.grpc.address.clone_from(&flags.addr);
+    }
+    if config.grpc.address.is_empty() {
+        config.grpc.address.push(defaults.address.clone());
+    }
+    if let Some(group) = flags.group.as_deref().filter(|group| !group.is_empty()) {
+        config.grpc.gid = Some(group_id(group)?);
+    }
+    set(&mut config.grpc.debug_address, flags.debugaddr.as_ref());
+    set(&mut config.grpc.tls.cert, flags.tlscert.as_ref());
+    set(&mut config.grpc.tls.key, flags.tlskey.as_ref());
+    set(&mut config.grpc.tls.ca, flags.tlscacert.as_ref());
+    set(&mut config.otel.socket_path, flags.otel_socket_path.as_ref());
+    if !flags.allow_insecure_entitlement.is_empty() {
+        config.entitlements = Some(flags.allow_insecure_entitlement.clone());
+    }
+    config.proxy_network |= flags.proxy_network;
+    if flags.cdi_disabled {
+        config.cdi.disabled = Some(true);
+    }
+    if !flags.cdi_spec_dir.is_empty() {
+        config.cdi.spec_dirs.clone_from(&flags.cdi_spec_dir);
+    }
+    apply_oci(flags, &mut config)?;
+    let oci_worker = Toggle::parse(flags.oci_worker.as_deref(), config.workers.oci.enabled)
+        .context("--oci-worker")?;
+    let containerd_worker =
+        Toggle::parse(flags.containerd_worker.as_deref(), config.workers.containerd.enabled)
+            .context("--containerd-worker")?;
+    let root = match &flags.root {
+        Some(root) => root.clone(),
+        None if !config.root.is_empty() => PathBuf::from(&config.root),
+        None => defaults.root,
+    };
+    let root = std::path::absolute(&root).with_context(|| format!("Bad root {}", root.display()))?;
+    if flags.save_cache_debug {
+        warnings.push("--save-cache-debug: preimages are always kept with the cache keys here".into());
+    }
+    if !config.grpc.debug_address.is_empty() {
+        warnings.push(format!(
+            "The debug server is not part of this build, `{}` is not listened on",
+            config.grpc.debug_address
+        ));
+    }
+    if config.proxy_network {
+        bail!("The proxy network is not implemented by this daemon");
+    }
+    Ok(Settings { config, root, warnings, oci_worker, containerd_worker })
+}
+
+fn apply_oci(flags: &Flags, config: &mut Config) -> anyhow::Result<()> {
+    let oci = &mut config.workers.oci;
+    for label in &flags.oci_worker_labels {
+        for pair in label.split(',') {
+            let Some((key, value)) = pair.split_once('=') else {
+                bail!("invalid label {pair:?}: expected key=value");
+            };
+            oci.labels.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    set(&mut oci.snapshotter, flags.oci_worker_snapshotter.as_ref());
+    set(&mut oci.proxy_snapshotter_path, flags.oci_worker_proxy_snapshotter_path.as_ref());
+    if !flags.oci_worker_platform.is_empty() {
+        oci.platforms.clone_from(&flags.oci_worker_platform);
+    }
+    set(&mut oci.network.mode, flags.oci_worker_net.as_ref());
+    set(&mut oci.network.cni_config_path, flags.oci_cni_config_path.as_ref());
+    set(&mut oci.network.cni_binary_path, flags.oci_cni_binary_dir.as_ref());
+    if let Some(size) = flags.oci_cni_pool_size {
+        oci.network.cni_pool_size = size;
+    }
+    set(&mut oci.binary, flags.oci_worker_binary.as_ref());
+    set(&mut oci.apparmor_profile, flags.oci_worker_apparmor_profile.as_ref());
+    oci.selinux |= flags.oci_worker_selinux;
+    if let Some(limit) = flags.oci_max_parallelism {
+        oci.max_parallelism = limit;
+    }
+    if let Some(rootless) = flags.oci_worker_rootless.or(flags.rootless) {
+        oci.rootless = rootless;
+    }
+    oci.no_process_sandbox |= flags.oci_worker_no_process_sandbox;
+    if oci.no_process_sandbox && !oci.rootless {
+        bail!("can't enable NoProcessSandbox without Rootless");
+    }
+    if oci.rootless {
+        bail!("Rootless mode is not implemented by this daemon");
+    }
+    if flags.oci_worker_gc.is_some() {
+        oci.gc.enabled = flags.oci_worker_gc;
+    }
+    if let Some(text) = flags.oci_worker_gc_keepstorage.as_deref().filter(|text| !text.is_empty()) {
+        let Gc { reserved_space, max_used_space, min_free_space, .. } = parse_gc_flag(text)?;
+        (oci.gc.reserved_space, oci.gc.max_used_space, oci.gc.min_free_space) =
+            (reserved_space, max_used_space, min_free_space);
+    }
+    Ok(())
+}
+
+fn set(place: &mut String, flag: Option<&String>) {
+    if let Some(value) = flag {
+        place.clone_from(value);
+    }
+}
+
+/// A group by number or by name.
+fn group_id(group: &str) -> anyhow::Result<u32> {
+    if let Ok(id) = group.parse() {
+        return Ok(id);
+    }
+    let file = fs_err::read_to_string("/etc/group")?;
+    file.lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            let id = fields.nth(1)?.parse().ok()?;
+            (name == group).then_some(id)
+        })
+        .next()
+        .with_context(|| format!("unknown group {group}"))
+}

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Builds the release binaries into bin/.
+set -eu
+cd "$(dirname "$0")/.."
+BUILDKIT_REVISION=${BUILDKIT_REVISION-$(git rev-parse HEAD 2>/dev/null || true)}
+export BUILDKIT_REVISION
+${CARGO:-cargo} build --locked --release -p buildkit-cmd-buildkitd -p buildkit-cmd-buildctl
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p bin
+for name in buildkitd buildctl buildd-standalone buildd-containerd; do
+	install -m 755 "$target/release/$name" "bin/$name"
+done
+ls -l bin
