@@ -1,6 +1,10 @@
 //! Wire types of the services that a client session offers.
 #![forbid(unsafe_code)]
 
+mod raw;
+
+pub use raw::RawCodec;
+
 /// Registry credentials: the `Auth` service, which shares its protobuf package with [`filesync`].
 pub mod auth {
     pub use crate::filesync::{
@@ -14,6 +18,15 @@ pub mod auth {
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod filesync {
     include!("generated/filesync.rs");
+}
+
+/// The `FileSend` service with its messages left encoded.
+///
+/// Its stream carries `fsutil.types.Packet` when the target is a directory and
+/// [`filesync::BytesMessage`] when it is a file; which of them, the metadata of the call tell.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod filesend {
+    include!("generated/filesend.rs");
 }
 
 /// Secrets: package `moby.buildkit.secrets.v1`.
