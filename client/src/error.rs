@@ -1,0 +1,80 @@
+use buildkit_errdefs::{Classify, Kind};
+use buildkit_util_grpcerrors::RemoteError;
+
+/// Why the daemon did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] buildkit_client_connhelper::Error),
+    /// The connection broke while it was set up.
+    #[error("Failed to talk to the daemon at `{address}`: {source}")]
+    Transport {
+        /// Where the daemon is.
+        address: String,
+        /// Why not.
+        source: tonic::transport::Error,
+    },
+    /// The build failed; details say where.
+    #[error("failed to solve: {0}")]
+    Solve(RemoteError),
+    /// The daemon refused a request.
+    #[error("{action}: {error}")]
+    Request {
+        /// What was asked for.
+        action: &'static str,
+        /// What the daemon said.
+        error: RemoteError,
+    },
+    /// The build was given up.
+    #[error("failed to solve: context canceled")]
+    Canceled,
+    /// The build's own settings contradict each other, or need what does not exist yet.
+    #[error("{message}")]
+    Settings {
+        /// What is wrong.
+        message: String,
+        /// Whether it is the caller's fault or this client's.
+        kind: Kind,
+    },
+    /// The session that serves the build's files broke.
+    #[error("Session with the daemon broke: {0}")]
+    Session(String),
+}
+
+impl Error {
+    pub(crate) fn settings(message: impl Into<String>) -> Self {
+        Self::Settings { message: message.into(), kind: Kind::InvalidArgument }
+    }
+
+    pub(crate) fn missing(message: impl Into<String>) -> Self {
+        Self::Settings { message: message.into(), kind: Kind::Unimplemented }
+    }
+
+    pub(crate) fn request(action: &'static str, status: &tonic::Status) -> Self {
+        Self::Request { action, error: RemoteError::from_status(status) }
+    }
+
+    /// What the daemon said, if it said something.
+    pub fn remote(&self) -> Option<&RemoteError> {
+        match self {
+            Self::Solve(error) | Self::Request { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Classify for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Connect(error) => error.kind(),
+            Self::Transport { .. } | Self::Session(_) => Kind::Unavailable,
+            Self::Solve(error) | Self::Request { error, .. } => error.kind(),
+            Self::Canceled => Kind::Cancelled,
+            Self::Settings { kind, .. } => *kind,
+        }
+    }
+}
+
+/// A result with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;
