@@ -180,7 +180,8 @@ pub struct RunRequest {
 pub struct Exit {
     /// Exit code; 128 + signal number when a signal ended it.
     pub code: i32,
-    /// The signal that ended it.
+    /// The signal that `code` stands for. A process that exits with such a code by itself cannot be
+    /// told from one that was ended by the signal.
     pub signal: Option<i32>,
     /// Whether the kernel ended something in the container for want of memory.
     pub oom_killed: bool,
@@ -203,6 +204,8 @@ pub enum Error {
     Runtime {
         /// The runtime's message in one line.
         detail: String,
+        /// Exit status of the runtime, which the original reports as that of the process.
+        status: i32,
     },
     /// The system refused.
     #[error("Failed to {action}")]

@@ -1,0 +1,330 @@
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use buildkit_executor::{Error, Executor, Exit, ProcessSpec, RunRequest};
+use buildkit_executor_oci::spec::Process;
+use buildkit_executor_oci::{EtcFiles, exec_process};
+use buildkit_executor_resources::{Cgroup, Hierarchies};
+use buildkit_util_appcontext::{detach, spawn, spawn_blocking};
+use buildkit_util_system::{DEFAULT_PATH_UNIX, Root, lookup_user};
+use fs_err as fs;
+use parking_lot::Mutex;
+use tokio::process::Command;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::container::{Container, Places};
+use crate::leftover;
+use crate::log;
+use crate::options::Options;
+use crate::process::{Contact, Ended, Killer, supervise};
+
+/// How often the file is looked for that says that a container runs.
+const START_POLL: Duration = Duration::from_millis(5);
+
+/// Runs containers with the command line of runc. Clones are the same executor.
+#[derive(Clone)]
+pub struct RuncExecutor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    command: PathBuf,
+    places: Places,
+    etc: EtcFiles,
+    hierarchies: Hierarchies,
+    running: Mutex<HashMap<String, watch::Receiver<Stage>>>,
+    next_exec: AtomicU64,
+}
+
+/// How far a container is. Its sender is gone once it has ended.
+#[derive(Clone)]
+enum Stage {
+    Preparing,
+    Starting(Arc<Running>),
+}
+
+/// What processes that join a container need to know of it.
+struct Running {
+    bundle: PathBuf,
+    pid_file: PathBuf,
+    rootfs: PathBuf,
+    process: Process,
+    cgroup: Cgroup,
+}
+
+impl RuncExecutor {
+    /// Opens an executor, after ending and removing what an earlier one left in its directory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when no runtime is found; [`Error::Io`] when the directory cannot be used.
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        blocking("open the executor", move || Inner::open(options)).await.map(|inner| Self { inner: Arc::new(inner) })
+    }
+
+    /// The runtime that is used.
+    pub fn command(&self) -> &Path {
+        &self.inner.command
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    action: &'static str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let failed = |source| Error::Other { action: action.to_owned(), source };
+    spawn_blocking(work).await.map_err(|error| failed(error.into()))?
+}
+
+impl Inner {
+    fn open(options: Options) -> Result<Self, Error> {
+        let io = |source| Error::Io { action: format!("create `{}`", options.root.display()), source };
+        fs::create_dir_all(&options.root).map_err(io)?;
+        let root = fs::canonicalize(&options.root).map_err(io)?;
+        let places = Places { bundles: root.join("containers"), state: root.join("state") };
+        for directory in [&places.bundles, &places.state] {
+            fs::create_dir_all(directory).map_err(io)?;
+        }
+        let hierarchies = Hierarchies::detect().map_err(io)?;
+        leftover::clean(&root, &places.bundles, &places.state, &hierarchies)?;
+        let etc = EtcFiles::open(&root, options.dns.clone())?;
+        let command = find_command(&options.commands)?;
+        Ok(Self {
+            options,
+            command,
+            places,
+            etc,
+            hierarchies,
+            running: Mutex::new(HashMap::new()),
+            next_exec: AtomicU64::new(0),
+        })
+    }
+
+    /// The start of a command line. Nothing of this process' environment goes with it.
+    fn command(&self, bundle: &Path, log: &str) -> Command {
+        let mut command = Command::new(&self.command);
+        command.env_clear().env("PATH", DEFAULT_PATH_UNIX).kill_on_drop(true).process_group(0);
+        command.arg("--root").arg(&self.places.state);
+        command.arg("--log").arg(bundle.join(log)).args(["--log-format", "json"]);
+        command
+    }
+
+    async fn run(self: Arc<Self>, request: RunRequest, cancel: CancellationToken) -> Result<Exit, Error> {
+        let RunRequest { id, root, mounts, process, started, cancel: _ } = request;
+        let stage = self.register(&id)?;
+        let result = self.clone().run_registered(&id, root, mounts, process, started, cancel, &stage).await;
+        self.running.lock().remove(&id);
+        result
+    }
+
+    fn register(&self, id: &str) -> Result<watch::Sender<Stage>, Error> {
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(Error::Invalid(format!("invalid container id {id:?}: only letters and numbers are allowed")));
+        }
+        let mut running = self.running.lock();
+        if running.contains_key(id) {
+            return Err(Error::Invalid(format!("Container `{id}` already exists")));
+        }
+        let (sender, receiver) = watch::channel(Stage::Preparing);
+        running.insert(id.to_owned(), receiver);
+        Ok(sender)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
+    async fn run_registered(
+        self: Arc<Self>,
+        id: &str,
+        root: buildkit_snapshot::Mount,
+        mounts: Vec<buildkit_executor::ExecMount>,
+        process: ProcessSpec,
+        started: Option<oneshot::Sender<()>>,
+        cancel: CancellationToken,
+        stage: &watch::Sender<Stage>,
+    ) -> Result<Exit, Error> {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let ProcessSpec { meta, io, resize, signals } = process;
+        let network = self.options.networks.of(meta.network).namespace(&meta.hostname).await;
+        let network = network.map_err(|error| Error::Other {
+            action: format!("connect the container `{id}`"),
+            source: error.into(),
+        })?;
+        let (this, owned_id, join, tty) = (self.clone(), id.to_owned(), network.join(), meta.tty);
+        let container = blocking("prepare the container", move || {
+            let Self { options, places, etc, hierarchies, .. } = &*this;
+            Container::prepare(&owned_id, &root, &mounts, &meta, &join, options, places, etc, hierarchies)
+        })
+        .await?;
+
+        let pid_file = container.pid_file();
+        stage.send_replace(Stage::Starting(Arc::new(Running {
+            bundle: container.bundle.clone(),
+            pid_file: pid_file.clone(),
+            rootfs: container.rootfs.clone(),
+            process: container.process.clone(),
+            cgroup: container.cgroup.clone(),
+        })));
+        let starting = started.map(|started| {
+            let pid_file = pid_file.clone();
+            spawn(async move {
+                until_exists(&pid_file).await;
+                // Whoever waited may have left.
+                let _ = started.send(());
+            })
+        });
+        let mut command = self.command(&container.bundle, "log");
+        command.arg("run").arg("--bundle").arg(&container.bundle).arg("--pid-file").arg(&pid_file).arg("--keep");
+        if self.options.no_pivot {
+            command.arg("--no-pivot");
+        }
+        command.arg(&container.id);
+        let contact = Contact { io, tty, resize, signals, cancel };
+        let ended = supervise(command, contact, Killer::Container(container.cgroup.clone())).await;
+        drop(starting);
+
+        blocking("clean up after the container", move || {
+            let outcome = ended.and_then(|ended| outcome(ended, &pid_file, &container.bundle));
+            let remains = container.finish();
+            outcome.map(|exit| Exit { oom_killed: remains.oom_killed, ..exit })
+        })
+        .await
+    }
+
+    async fn exec(&self, id: &str, process: ProcessSpec, cancel: CancellationToken) -> Result<Exit, Error> {
+        let running = self.wait_until_running(id, &cancel).await?;
+        let ProcessSpec { meta, io, resize, signals } = process;
+        let number = self.next_exec.fetch_add(1, Ordering::Relaxed);
+        let file = |kind: &str| running.bundle.join(format!("exec-{number}.{kind}"));
+        let (config, pid_file, tty) = (file("json"), file("pid"), meta.tty);
+        let (written, for_spec) = (config.clone(), running.clone());
+        blocking("prepare the process", move || {
+            let user = if meta.user.is_empty() {
+                None
+            } else {
+                let root = Root::open(&for_spec.rootfs)
+                    .map_err(|error| Error::Io { action: "open the root file system".to_owned(), source: error.into() })?;
+                Some(lookup_user(&root, &meta.user).map_err(|error| Error::Invalid(error.to_string()))?)
+            };
+            let process = exec_process(&for_spec.process, &meta, user.as_ref())?;
+            let encoded = serde_json::to_vec(&process)
+                .map_err(|source| Error::Other { action: "encode the process".to_owned(), source: source.into() })?;
+            fs::write(&written, encoded).map_err(|source| Error::Io { action: "write the process".to_owned(), source })
+        })
+        .await?;
+        let log_name = format!("exec-{number}.log");
+        let mut command = self.command(&running.bundle, &log_name);
+        command.arg("exec").arg("--process").arg(&config).arg("--pid-file").arg(&pid_file).arg(id);
+        let contact = Contact { io, tty, resize, signals, cancel };
+        let killer = Killer::Process { pid_file: pid_file.clone(), cgroup: running.cgroup.clone() };
+        let ended = supervise(command, contact, killer).await?;
+        blocking("read the log of the runtime", move || {
+            if ended.cancelled {
+                return Err(Error::Cancelled);
+            }
+            if ended.status != 0 && !pid_file.exists() {
+                // With the bundle gone, so is the container.
+                let detail = log::failure(&running.bundle, &log_name, ended.status);
+                return Err(Error::Runtime { detail, status: ended.status });
+            }
+            Ok(exit(ended.status))
+        })
+        .await
+    }
+
+    async fn wait_until_running(&self, id: &str, cancel: &CancellationToken) -> Result<Arc<Running>, Error> {
+        let gone = || Error::NotRunning(id.to_owned());
+        let mut stage = self.running.lock().get(id).cloned().ok_or_else(gone)?;
+        loop {
+            let current = stage.borrow_and_update().clone();
+            if let Stage::Starting(running) = current {
+                return tokio::select! {
+                    () = until_exists(&running.pid_file) => Ok(running),
+                    () = closed(&mut stage) => Err(gone()),
+                    () = cancel.cancelled() => Err(Error::Cancelled),
+                };
+            }
+            tokio::select! {
+                changed = stage.changed() => changed.map_err(|_| gone())?,
+                () = cancel.cancelled() => return Err(Error::Cancelled),
+            }
+        }
+    }
+}
+
+async fn closed(stage: &mut watch::Receiver<Stage>) {
+    while stage.changed().await.is_ok() {}
+}
+
+async fn until_exists(path: &Path) {
+    while !path.exists() {
+        tokio::time::sleep(START_POLL).await;
+    }
+}
+
+fn find_command(names: &[String]) -> Result<PathBuf, Error> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH_UNIX.into());
+    for name in names {
+        if name.contains('/') {
+            if Path::new(name).is_file() {
+                return Ok(PathBuf::from(name));
+            }
+            continue;
+        }
+        let found = std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file());
+        if let Some(found) = found {
+            return Ok(found);
+        }
+    }
+    Err(Error::Invalid(format!("No container runtime found, looked for `{}`", names.join("`, `"))))
+}
+
+/// What the end of the runtime says of the container.
+fn outcome(ended: Ended, pid_file: &Path, bundle: &Path) -> Result<Exit, Error> {
+    if ended.cancelled {
+        return Err(Error::Cancelled);
+    }
+    // The file is written once the process runs, so without it the status is the runtime's own.
+    if ended.status != 0 && !pid_file.exists() {
+        return Err(Error::Runtime { detail: log::failure(bundle, "log", ended.status), status: ended.status });
+    }
+    Ok(exit(ended.status))
+}
+
+fn exit(status: i32) -> Exit {
+    let signal = (129..=192).contains(&status).then_some(status - 128);
+    Exit { code: status, signal, oom_killed: false }
+}
+
+#[async_trait]
+impl Executor for RuncExecutor {
+    async fn run(&self, request: RunRequest) -> Result<Exit, Error> {
+        // The container has an owner of its own: it is ended and removed also when the caller leaves.
+        let cancel = request.cancel.child_token();
+        let _cancelled_when_dropped = cancel.clone().drop_guard();
+        let (sender, receiver) = oneshot::channel();
+        let inner = self.inner.clone();
+        detach("container", async move {
+            // Without a receiver nobody wants the result.
+            let _ = sender.send(inner.run(request, cancel).await);
+        });
+        receiver.await.map_err(|error| Error::Other { action: "run the container".to_owned(), source: error.into() })?
+    }
+
+    async fn exec(&self, id: &str, process: ProcessSpec, cancel: CancellationToken) -> Result<Exit, Error> {
+        let cancel = cancel.child_token();
+        let _cancelled_when_dropped = cancel.clone().drop_guard();
+        let (sender, receiver) = oneshot::channel();
+        let (inner, id) = (self.inner.clone(), id.to_owned());
+        detach("container process", async move {
+            // Without a receiver nobody wants the result.
+            let _ = sender.send(inner.exec(&id, process, cancel).await);
+        });
+        receiver.await.map_err(|error| Error::Other { action: "run the process".to_owned(), source: error.into() })?
+    }
+}
