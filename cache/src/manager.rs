@@ -1,0 +1,663 @@
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use buildkit_cache_metadata::{Batch, MetadataStore};
+use buildkit_snapshot::{ActiveKey, LocalMounter, Mount, MountGuard, SnapshotName, Snapshotter};
+use buildkit_util_appcontext::{detach, spawn_blocking};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::record::{Blocked, Facts, Graph, Parents, Record, Released, State};
+use crate::refs::Handle;
+use crate::store::{self, INDEXES, RECORDS, VALUES, joined};
+use crate::{
+    Error, Filter, GcPolicy, ImmutableRef, MutableRef, RecordType, RefId, RefMetadata, UsageRecord, open, prune,
+};
+
+/// What a [`CacheManager`] works with.
+pub struct CacheOptions {
+    /// Where the files are.
+    pub snapshotter: Arc<dyn Snapshotter>,
+    /// Where the records are.
+    pub metadata: Arc<dyn MetadataStore>,
+    /// A directory of the manager's own for mounts, on any file system.
+    pub mount_root: PathBuf,
+    /// A directory on the file system whose free space counts for garbage collection.
+    pub root: PathBuf,
+    /// The time.
+    pub clock: fn() -> SystemTime,
+}
+
+/// What a new record is like.
+#[derive(Clone, Debug, Default)]
+pub struct CreateOptions {
+    /// For people.
+    pub description: String,
+    /// What it is for.
+    pub record_type: RecordType,
+    /// A mutable record stays when it is released, and [`CacheManager::get_mutable`] opens it again.
+    pub cached_retain: bool,
+    /// When it was made, if not now.
+    pub created_at: Option<SystemTime>,
+}
+
+/// Keeps records of trees. Cheap to clone.
+#[derive(Clone)]
+pub struct CacheManager {
+    inner: Arc<Inner>,
+}
+
+/// What follows the release of a handle.
+pub(crate) enum Cleanup {
+    Discard(ActiveKey),
+    Measure(RefId),
+    RemoveOrphans(open::Orphans),
+}
+
+pub(crate) struct Inner {
+    pub(crate) snapshotter: Arc<dyn Snapshotter>,
+    pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) graph: Mutex<Graph>,
+    pub(crate) mounter: LocalMounter,
+    pub(crate) root: PathBuf,
+    pub(crate) clock: fn() -> SystemTime,
+    pub(crate) pruning: tokio::sync::Mutex<()>,
+    pub(crate) cleanup: mpsc::UnboundedSender<Cleanup>,
+    /// Cleanups sent and not done.
+    pub(crate) pending: AtomicUsize,
+    pub(crate) idle: Notify,
+}
+
+impl CacheManager {
+    /// Opens the cache. Records whose snapshots are gone are dropped, snapshots without a record are
+    /// removed in the background.
+    ///
+    /// # Errors
+    /// When snapshots or metadata cannot be listed.
+    pub async fn open(options: CacheOptions) -> Result<Self, Error> {
+        Ok(Self { inner: open::open(options).await? })
+    }
+
+    /// Where the files are.
+    pub fn snapshotter(&self) -> &Arc<dyn Snapshotter> {
+        &self.inner.snapshotter
+    }
+
+    /// Where records and what others keep with them are.
+    pub fn metadata_store(&self) -> &Arc<dyn MetadataStore> {
+        &self.inner.metadata
+    }
+
+    /// Makes mounts visible to this process.
+    pub fn mounter(&self) -> &LocalMounter {
+        &self.inner.mounter
+    }
+
+    /// A new tree on top of another, or an empty one.
+    ///
+    /// # Errors
+    /// When the snapshot cannot be made.
+    pub async fn create(
+        &self,
+        parent: Option<&ImmutableRef>,
+        options: CreateOptions,
+    ) -> Result<MutableRef, Error> {
+        let (inner, parent) = (self.inner.clone(), parent.cloned());
+        uncancelled("create a cache record", async move {
+            let below = match &parent {
+                Some(parent) => Some(inner.materialize(parent.id()).await?),
+                None => None,
+            };
+            let id = RefId::random();
+            let key = ActiveKey(id.as_str().to_owned());
+            inner
+                .snapshotter
+                .prepare(&key, below.as_ref())
+                .await
+                .map_err(Error::snapshot(format!("make a snapshot for cache record `{id}`")))?;
+            let parents = Parents::Layer(parent.as_ref().map(|parent| parent.id().clone()));
+            let state = State::Mutable { key: key.clone(), sealed: None };
+            let handle = inner.insert(id, parents, state, options).inspect_err(|_| {
+                inner.send(Cleanup::Discard(key));
+            })?;
+            Ok(MutableRef { handle })
+        })
+        .await
+    }
+
+    /// The tree of a record that does not change, or of a retained one that nobody changes now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or [`Error::Locked`] while somebody changes it.
+    pub async fn get(&self, id: &RefId) -> Result<ImmutableRef, Error> {
+        let sealed = {
+            let mut graph = self.inner.graph.lock();
+            let record = graph.get(id)?;
+            match &record.state {
+                State::Mutable { .. } if record.refs > 0 => return Err(Error::Locked(id.clone())),
+                State::Mutable { sealed: Some(twin), .. } => {
+                    let twin = twin.clone();
+                    graph.acquire(&twin)?;
+                    twin
+                }
+                State::Mutable { sealed: None, .. } => {
+                    graph.acquire_mutable(id)?;
+                    drop(graph);
+                    let handle = Handle { inner: self.inner.clone(), id: id.clone() };
+                    return self.inner.commit(MutableRef { handle }).await;
+                }
+                _ => {
+                    graph.acquire(id)?;
+                    id.clone()
+                }
+            }
+        };
+        Ok(self.inner.immutable(sealed))
+    }
+
+    /// Opens a retained record again, to go on changing it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Locked`] while somebody holds it or its result, or
+    /// [`Error::NotMutable`].
+    pub async fn get_mutable(&self, id: &RefId) -> Result<MutableRef, Error> {
+        let mut graph = self.inner.graph.lock();
+        let twin = graph.acquire_mutable(id)?;
+        let mut batch = Batch::new();
+        if let Some(twin) = twin {
+            self.inner.forget(&mut batch, &twin, None);
+        }
+        store::put(&mut batch, id, graph.get(id)?);
+        let handle = Handle { inner: self.inner.clone(), id: id.clone() };
+        let applied = self.inner.apply("open a cache record", batch);
+        // The handle may be dropped, which takes the lock.
+        drop(graph);
+        applied?;
+        Ok(MutableRef { handle })
+    }
+
+    /// Trees laid over each other, later over earlier. The files are made when they are needed.
+    ///
+    /// # Errors
+    /// When a parent cannot be used.
+    pub async fn merge(&self, parents: &[ImmutableRef], options: CreateOptions) -> Result<ImmutableRef, Error> {
+        let mut ids = Vec::with_capacity(parents.len());
+        for parent in parents {
+            self.inner.finalize(parent.id()).await?;
+            match &self.inner.graph.lock().get(parent.id())?.parents {
+                Parents::Merge(inner) => ids.extend(inner.iter().cloned()),
+                _ => ids.push(parent.id().clone()),
+            }
+        }
+        let handle = self.inner.insert(RefId::random(), Parents::Merge(ids), State::Lazy, options)?;
+        Ok(ImmutableRef { handle: Arc::new(handle) })
+    }
+
+    /// What changes from one tree to another. The files are made when they are needed. `None` is the
+    /// empty tree, on either side and as result.
+    ///
+    /// # Errors
+    /// When a side cannot be used.
+    pub async fn diff(
+        &self,
+        lower: Option<&ImmutableRef>,
+        upper: Option<&ImmutableRef>,
+        options: CreateOptions,
+    ) -> Result<Option<ImmutableRef>, Error> {
+        let (lower, upper) = match (lower, upper) {
+            (None, upper) => return Ok(upper.cloned()),
+            (Some(lower), Some(upper)) if lower.id() == upper.id() => return Ok(None),
+            (Some(lower), upper) => (lower, upper),
+        };
+        for side in std::iter::once(lower).chain(upper) {
+            self.inner.finalize(side.id()).await?;
+        }
+        let parents =
+            Parents::Diff { lower: Some(lower.id().clone()), upper: upper.map(|upper| upper.id().clone()) };
+        let handle = self.inner.insert(RefId::random(), parents, State::Lazy, options)?;
+        Ok(Some(ImmutableRef { handle: Arc::new(handle) }))
+    }
+
+    /// Records that [`RefMetadata::set_indexed`] gave this index, in no order.
+    pub fn search(&self, index: &str) -> Vec<RefId> {
+        let prefix = joined(index, "");
+        match self.inner.metadata.range(INDEXES, &prefix) {
+            Ok(entries) => entries
+                .iter()
+                .filter_map(|entry| std::str::from_utf8(&entry.key[prefix.len()..]).ok())
+                .map(RefId::new)
+                .filter(|id| self.exists(id))
+                .collect(),
+            Err(error) => {
+                tracing::warn!(%error, index, "cache index not read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether there is a record of this id.
+    pub fn exists(&self, id: &RefId) -> bool {
+        self.inner.graph.lock().records.contains_key(id)
+    }
+
+    /// What is known about a record. `None` if there is no such record.
+    pub fn metadata(&self, id: &RefId) -> Option<RefMetadata> {
+        self.exists(id).then(|| RefMetadata::new(self.inner.clone(), id.clone()))
+    }
+
+    /// Records that one of the filters chooses, not used for `age_limit`.
+    ///
+    /// # Errors
+    /// When a filter is wrong.
+    pub async fn disk_usage<S: AsRef<str>>(
+        &self,
+        filters: &[S],
+        age_limit: Option<Duration>,
+    ) -> Result<Vec<UsageRecord>, Error> {
+        let filter = Filter::parse(filters)?;
+        self.inner.measure_all().await;
+        let mut records = self.inner.graph.lock().usage();
+        let cut_off = age_limit.and_then(|limit| (self.inner.clock)().checked_sub(limit));
+        records.retain(|record| {
+            record.matches(&filter)
+                && !cut_off.is_some_and(|cut_off| record.last_used_at.is_some_and(|used| used > cut_off))
+        });
+        Ok(records)
+    }
+
+    /// Removes what the policies choose, and tells of each record once it is gone.
+    ///
+    /// # Errors
+    /// When a filter is wrong or the disk cannot be asked.
+    pub async fn prune(
+        &self,
+        policies: &[GcPolicy],
+        on_freed: impl FnMut(UsageRecord) + Send,
+    ) -> Result<(), Error> {
+        prune::prune(&self.inner, policies, on_freed).await
+    }
+
+    /// Handles that are held, for tests of leaks.
+    pub fn live_refs(&self) -> u64 {
+        self.inner.graph.lock().records.values().map(|record| u64::from(record.refs)).sum()
+    }
+
+    /// Waits until all that was released is cleaned up.
+    pub async fn drain(&self) {
+        self.inner.drained().await;
+    }
+
+    /// Waits until all that was released is cleaned up and all metadata is written.
+    pub async fn close(&self) {
+        self.inner.drained().await;
+        let metadata = self.inner.metadata.clone();
+        match spawn_blocking(move || metadata.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cache metadata not flushed"),
+            Err(error) => tracing::warn!(%error, "cache metadata not flushed"),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn apply(&self, action: &'static str, batch: Batch) -> Result<(), Error> {
+        self.metadata.apply(batch).map_err(|source| Error::Metadata { action, source })
+    }
+
+    /// Changes a record and stores it.
+    pub(crate) fn update(&self, id: &RefId, change: impl FnOnce(&mut Record)) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        let mut graph = self.graph.lock();
+        let record = graph.get_mut(id)?;
+        change(record);
+        store::put(&mut batch, id, record);
+        self.apply("store a cache record", batch)
+    }
+
+    /// Removes all that is stored of a record.
+    pub(crate) fn forget(&self, batch: &mut Batch, id: &RefId, record: Option<&Record>) {
+        batch.delete(RECORDS, id.as_str().to_owned());
+        for index in record.iter().flat_map(|record| &record.facts.indexes) {
+            batch.delete(INDEXES, joined(index, id.as_str()));
+        }
+        for entry in self.metadata.range(VALUES, &joined(id.as_str(), "")).unwrap_or_default() {
+            batch.delete(VALUES, entry.key);
+        }
+    }
+
+    pub(crate) fn send(&self, cleanup: Cleanup) {
+        self.pending.fetch_add(1, Ordering::SeqCst);
+        if self.cleanup.send(cleanup).is_err() {
+            // The runtime is going down; the next start cleans up.
+            self.cleaned();
+        }
+    }
+
+    pub(crate) fn cleaned(&self) {
+        if self.pending.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.pending.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn immutable(self: &Arc<Self>, id: RefId) -> ImmutableRef {
+        ImmutableRef { handle: Arc::new(Handle { inner: self.clone(), id }) }
+    }
+
+    /// Adds a record with one handle on it.
+    fn insert(
+        self: &Arc<Self>,
+        id: RefId,
+        parents: Parents,
+        state: State,
+        options: CreateOptions,
+    ) -> Result<Handle, Error> {
+        let facts = Facts {
+            description: options.description,
+            record_type: options.record_type,
+            retain: options.cached_retain,
+            created_at: options.created_at.unwrap_or_else(self.clock),
+            last_used_at: None,
+            usage_count: 0,
+            size: None,
+            indexes: Default::default(),
+        };
+        let record = Record::new(parents, state, facts, 1);
+        let mut batch = Batch::new();
+        store::put(&mut batch, &id, &record);
+        {
+            let mut graph = self.graph.lock();
+            graph.insert(id.clone(), record)?;
+            self.apply("store a cache record", batch)?;
+        }
+        Ok(Handle { inner: self.clone(), id })
+    }
+
+    /// Lets go of a record. Never blocks: what takes time is done in the background.
+    pub(crate) fn release(&self, id: &RefId) {
+        let now = (self.clock)();
+        let mut batch = Batch::new();
+        let mut graph = self.graph.lock();
+        match graph.release(id, now) {
+            Released::Held => {}
+            Released::Gone(key) => {
+                self.forget(&mut batch, id, None);
+                self.send(Cleanup::Discard(key));
+            }
+            Released::Changed(ids) => {
+                for id in ids {
+                    let Some(record) = graph.records.get(&id) else { continue };
+                    store::put(&mut batch, &id, record);
+                    if matches!(record.state, State::Mutable { sealed: None, .. }) && record.facts.size.is_none() {
+                        self.send(Cleanup::Measure(id));
+                    }
+                }
+            }
+        }
+        if let Err(error) = self.apply("store a cache record", batch) {
+            tracing::warn!(%error, "release of a cache record not stored");
+        }
+    }
+
+    pub(crate) async fn commit(self: &Arc<Self>, mutable: MutableRef) -> Result<ImmutableRef, Error> {
+        let inner = self.clone();
+        uncancelled("commit a cache record", async move {
+            let id = mutable.id().clone();
+            let (key, retain) = {
+                let graph = inner.graph.lock();
+                let record = graph.get(&id)?;
+                let State::Mutable { key, .. } = &record.state else { return Err(Error::NotMutable(id.clone())) };
+                (key.clone(), record.facts.retain)
+            };
+            if retain { inner.seal(mutable, &key).await } else { inner.commit_snapshot(mutable, &key).await }
+        })
+        .await
+    }
+
+    async fn commit_snapshot(self: &Arc<Self>, mutable: MutableRef, key: &ActiveKey) -> Result<ImmutableRef, Error> {
+        let snapshot = SnapshotName(mutable.id().as_str().to_owned());
+        let usage = self
+            .snapshotter
+            .commit(&snapshot, key)
+            .await
+            .map_err(Error::snapshot(format!("commit cache record `{}`", mutable.id())))?;
+        self.update(mutable.id(), |record| {
+            record.state = State::Ready { snapshot };
+            record.facts.size = Some(usage.size);
+        })?;
+        Ok(ImmutableRef { handle: Arc::new(mutable.handle) })
+    }
+
+    /// Makes a record that shows the files of a retained one, which stays.
+    async fn seal(self: &Arc<Self>, mutable: MutableRef, key: &ActiveKey) -> Result<ImmutableRef, Error> {
+        let usage = self
+            .snapshotter
+            .active_usage(key)
+            .await
+            .map_err(Error::snapshot(format!("measure cache record `{}`", mutable.id())))?;
+        let of = mutable.id().clone();
+        let id = RefId::random();
+        let mut batch = Batch::new();
+        let mut graph = self.graph.lock();
+        let record = graph.get_mut(&of)?;
+        record.facts.size = Some(usage.size);
+        if let State::Mutable { sealed, .. } = &mut record.state {
+            *sealed = Some(id.clone());
+        }
+        let facts = Facts {
+            retain: false,
+            created_at: (self.clock)(),
+            last_used_at: None,
+            usage_count: 0,
+            indexes: Default::default(),
+            ..record.facts.clone()
+        };
+        let twin = Record::new(record.parents.clone(), State::Sealed { of: of.clone() }, facts, 1);
+        store::put(&mut batch, &of, record);
+        store::put(&mut batch, &id, &twin);
+        graph.insert(id.clone(), twin)?;
+        let applied = self.apply("store a cache record", batch);
+        // Both handles take the lock when they are dropped.
+        drop(graph);
+        let sealed = self.immutable(id);
+        drop(mutable);
+        applied?;
+        Ok(sealed)
+    }
+
+    /// Gives a sealed record a snapshot of its own; others are left as they are.
+    pub(crate) async fn finalize(self: &Arc<Self>, id: &RefId) -> Result<(), Error> {
+        let sealed = matches!(self.graph.lock().get(id)?.state, State::Sealed { .. });
+        if sealed { self.materialize(id).await.map(drop) } else { Ok(()) }
+    }
+
+    /// The committed snapshot of a record that is held; makes it first, once for all who ask, and to
+    /// the end if the caller leaves.
+    pub(crate) async fn materialize(self: &Arc<Self>, id: &RefId) -> Result<SnapshotName, Error> {
+        if let State::Ready { snapshot } = &self.graph.lock().get(id)?.state {
+            return Ok(snapshot.clone());
+        }
+        let (inner, id) = (self.clone(), id.clone());
+        // Whoever asked may let go of it meanwhile.
+        self.graph.lock().acquire(&id)?;
+        let handle = Handle { inner: self.clone(), id: id.clone() };
+        uncancelled("make the files of a cache record", async move {
+            let _handle = handle;
+            inner.materialize_now(&id).await
+        })
+        .await
+    }
+
+    fn materialize_now<'a>(
+        self: &'a Arc<Self>,
+        id: &'a RefId,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<SnapshotName, Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let gate = self.graph.lock().get(id)?.gate.clone();
+            let _gate = gate.lock().await;
+            let state = self.graph.lock().get(id)?.state.clone();
+            let snapshot = SnapshotName(id.as_str().to_owned());
+            let usage = match state {
+                State::Ready { snapshot } => return Ok(snapshot),
+                State::Mutable { .. } => return Err(Error::Locked(id.clone())),
+                State::Sealed { of } => {
+                    let key = match &self.graph.lock().get(&of)?.state {
+                        State::Mutable { key, .. } => key.clone(),
+                        _ => return Err(Error::NotMutable(of.clone())),
+                    };
+                    let usage = self
+                        .snapshotter
+                        .commit(&snapshot, &key)
+                        .await
+                        .map_err(Error::snapshot(format!("commit cache record `{id}`")))?;
+                    self.end_twin(&of)?;
+                    usage
+                }
+                State::Lazy => {
+                    let inputs = self.inputs(id).await?;
+                    self.snapshotter
+                        .merge(&snapshot, &inputs)
+                        .await
+                        .map_err(Error::snapshot(format!("make the files of cache record `{id}`")))?
+                }
+            };
+            self.update(id, |record| {
+                record.state = State::Ready { snapshot: snapshot.clone() };
+                record.facts.size = Some(usage.size);
+            })?;
+            Ok(snapshot)
+        })
+    }
+
+    /// What a lazy record is merged of; records below it get their files first.
+    async fn inputs(self: &Arc<Self>, id: &RefId) -> Result<Vec<buildkit_snapshot::MergeInput>, Error> {
+        loop {
+            let inputs = self.graph.lock().merge_inputs(id);
+            match inputs {
+                Ok(inputs) => return Ok(inputs),
+                Err(Blocked::On(other)) if other != *id => drop(self.materialize_now(&other).await?),
+                Err(Blocked::On(_)) => return Err(Error::NotFound(id.clone())),
+                Err(Blocked::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends a mutable record whose snapshot was committed for its sealed twin.
+    fn end_twin(&self, of: &RefId) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        let mut graph = self.graph.lock();
+        let record = graph.take(of);
+        self.forget(&mut batch, of, record.as_ref());
+        self.apply("remove a cache record", batch)
+    }
+
+    /// How to mount a record that is held.
+    pub(crate) async fn view(self: &Arc<Self>, handle: &Handle) -> Result<Mount, Error> {
+        let id = &handle.id;
+        let failed = || Error::snapshot(format!("mount cache record `{id}`"));
+        let state = self.graph.lock().get(id)?.state.clone();
+        match state {
+            State::Mutable { key, .. } => self.snapshotter.mounts(&key).await.map_err(failed()),
+            State::Sealed { of } => {
+                let key = match &self.graph.lock().get(&of)?.state {
+                    State::Mutable { key, .. } => Some(key.clone()),
+                    _ => None,
+                };
+                if let Some(key) = key
+                    && let Ok(mount) = self.snapshotter.mounts(&key).await
+                {
+                    return Ok(Mount { readonly: true, ..mount });
+                }
+                // It got a snapshot of its own meanwhile.
+                let snapshot = self.materialize(id).await?;
+                self.snapshotter.view(&snapshot).await.map_err(failed())
+            }
+            State::Lazy | State::Ready { .. } => {
+                let snapshot = self.materialize(id).await?;
+                self.snapshotter.view(&snapshot).await.map_err(failed())
+            }
+        }
+    }
+
+    pub(crate) async fn mount_local(&self, mount: Mount, to_read: bool) -> Result<MountGuard, Error> {
+        let mounter = self.mounter.clone();
+        let made = spawn_blocking(move || if to_read { mounter.mount_to_read(&mount) } else { mounter.mount(&mount) });
+        match made.await {
+            Ok(result) => result.map_err(Error::snapshot("mount a cache record")),
+            Err(error) => Err(Error::Interrupted { action: "mount a cache record", reason: error.to_string() }),
+        }
+    }
+
+    pub(crate) async fn size(&self, id: &RefId) -> Result<u64, Error> {
+        if let Some(size) = self.graph.lock().get(id)?.facts.size {
+            return Ok(size);
+        }
+        self.measure(id).await;
+        Ok(self.graph.lock().get(id)?.facts.size.unwrap_or(0))
+    }
+
+    /// Measures a retained record that nobody changes.
+    pub(crate) async fn measure(&self, id: &RefId) {
+        let key = match self.graph.lock().records.get(id).map(|record| (&record.state, record.refs)) {
+            Some((State::Mutable { key, .. }, 0)) => key.clone(),
+            _ => return,
+        };
+        match self.snapshotter.active_usage(&key).await {
+            Ok(usage) => {
+                let stored = self.update(id, |record| {
+                    if record.refs == 0 {
+                        record.facts.size = Some(usage.size);
+                    }
+                });
+                if let Err(error) = stored {
+                    tracing::debug!(%error, "size of a cache record not stored");
+                }
+            }
+            Err(error) => tracing::debug!(%error, %id, "cache record not measured"),
+        }
+    }
+
+    pub(crate) async fn measure_all(&self) {
+        let unknown: Vec<RefId> = self
+            .graph
+            .lock()
+            .records
+            .iter()
+            .filter(|(_, record)| {
+                record.facts.size.is_none() && record.refs == 0 && matches!(record.state, State::Mutable { .. })
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in unknown {
+            self.measure(&id).await;
+        }
+    }
+}
+
+/// Runs work that must come to its end even if the one who waits for it leaves: a snapshot and its
+/// record belong together.
+pub(crate) async fn uncancelled<T: Send + 'static>(
+    action: &'static str,
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let (sender, receiver) = oneshot::channel();
+    detach(action, async move {
+        // Nobody listens any more: the result is dropped, which releases it.
+        let _ = sender.send(work.await);
+    });
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(Error::Interrupted { action, reason: "it was aborted".to_owned() }))
+}
