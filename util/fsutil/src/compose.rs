@@ -78,22 +78,20 @@ struct SubDirWalk<'a> {
 
 impl Walk for SubDirWalk<'_> {
     fn next(&mut self) -> Result<Option<Entry>, Error> {
-        loop {
-            if std::mem::take(&mut self.enter) {
-                self.inner = Some(self.dirs[self.at - 1].fs.walk(&self.rest)?);
-            }
-            if let Some(inner) = &mut self.inner {
-                if let Some(mut entry) = inner.next()? {
-                    entry.path = format!("{}/{}", self.dirs[self.at - 1].stat.path, entry.path);
-                    return Ok(Some(entry));
-                }
-                self.inner = None;
-            }
-            let Some(dir) = self.dirs.get(self.at) else { return Ok(None) };
-            self.at += 1;
-            self.enter = true;
-            return Ok(Some(Entry { path: dir.stat.path.clone(), kind: mode::DIR }));
+        if std::mem::take(&mut self.enter) {
+            self.inner = Some(self.dirs[self.at - 1].fs.walk(&self.rest)?);
         }
+        if let Some(inner) = &mut self.inner {
+            if let Some(mut entry) = inner.next()? {
+                entry.path = format!("{}/{}", self.dirs[self.at - 1].stat.path, entry.path);
+                return Ok(Some(entry));
+            }
+            self.inner = None;
+        }
+        let Some(dir) = self.dirs.get(self.at) else { return Ok(None) };
+        self.at += 1;
+        self.enter = true;
+        Ok(Some(Entry { path: dir.stat.path.clone(), kind: mode::DIR }))
     }
 
     fn stat(&mut self) -> Result<Stat, Error> {
