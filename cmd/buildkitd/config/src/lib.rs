@@ -9,7 +9,7 @@ mod gc;
 mod types;
 
 pub use file::{Error, Loaded, load, parse};
-pub use gc::{DiskCapacity, GcRule, default_gc_rules, parse_gc_flag, resolve_gc_rules};
+pub use gc::parse_gc_flag;
 pub use types::{
     Cdi, Config, ContainerdWorker, DiskSpace, Dns, Duration, Frontends, Gc, GcPolicyConfig, Grpc, History, KeyPair,
     Log, Network, OciWorker, Otel, Registry, System, Tls, ToggledFrontend, Workers,

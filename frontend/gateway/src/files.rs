@@ -1,0 +1,131 @@
+//! Reading single files of a mounted ref without ever leaving it.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use buildkit_errdefs::{Classify, Kind};
+use buildkit_frontend_gateway_pb::FileRange;
+use buildkit_util_fsutil::mode;
+use buildkit_util_patternmatcher::PatternMatcher;
+use buildkit_util_fsutil_types::Stat;
+use buildkit_util_grpcerrors::RemoteError;
+use buildkit_util_system::{Error, FileKind, FileStat, Root};
+
+/// Largest piece of a file that one call returns, below every message limit.
+const READ_LIMIT: u64 = 15 << 20;
+
+/// An error in the words of Go's `os.PathError`, which clients match on.
+fn path_error(call: &str, path: &str, error: &Error) -> RemoteError {
+    let message = match error.errno() {
+        Some(errno) => {
+            let text = rustix_text(errno);
+            format!("{call} {path}: {text}")
+        }
+        None => error.to_string(),
+    };
+    RemoteError::new(if error.is_not_found() { Kind::NotFound } else { error.kind() }, message)
+}
+
+/// The text of an error number as Go prints it.
+fn rustix_text(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+/// The content of a regular file, or a part of it.
+pub(crate) fn read_file(root: &Path, path: &str, range: Option<FileRange>) -> Result<Vec<u8>, RemoteError> {
+    let root = Root::open(root).map_err(|error| path_error("open", path, &error))?;
+    let mut file = root.open_file(path).map_err(|error| match error {
+        Error::NotRegular(_) => {
+            RemoteError::new(Kind::InvalidArgument, format!("{path} is not a regular file"))
+        }
+        error => path_error("open", path, &error),
+    })?;
+    let failed = |source| path_error("read", path, &Error::io("read", path, source));
+    let mut limit = READ_LIMIT + 1;
+    if let Some(range) = range {
+        let negative = |_| RemoteError::new(Kind::InvalidArgument, "invalid negative file range");
+        let offset = u64::try_from(range.offset).map_err(negative)?;
+        limit = limit.min(u64::try_from(range.length).map_err(negative)?);
+        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+    }
+    let mut data = Vec::new();
+    file.take(limit).read_to_end(&mut data).map_err(failed)?;
+    if data.len() as u64 > READ_LIMIT {
+        return Err(RemoteError::new(
+            Kind::ResourceExhausted,
+            format!("{path} is larger than {READ_LIMIT} bytes, read it in ranges"),
+        ));
+    }
+    Ok(data)
+}
+
+/// The entries of a directory, in order; with a pattern, those that match it.
+pub(crate) fn read_dir(root: &Path, path: &str, pattern: &str) -> Result<Vec<Stat>, RemoteError> {
+    let root = Root::open(root).map_err(|error| path_error("lstat", path, &error))?;
+    let matcher = (!pattern.is_empty())
+        .then(|| PatternMatcher::new([pattern]))
+        .transpose()
+        .map_err(|error| RemoteError::new(Kind::InvalidArgument, error.to_string()))?;
+    let directory = root.sub_root(path).map_err(|error| path_error("lstat", path, &error))?;
+    let entries = directory.read_dir(".").map_err(|error| path_error("open", path, &error))?;
+    let mut stats = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let name = String::from_utf8_lossy(entry.name.as_bytes()).into_owned();
+        if let Some(matcher) = &matcher {
+            let matches = matcher
+                .matches_or_parent_matches(&name)
+                .map_err(|error| RemoteError::new(Kind::InvalidArgument, error.to_string()))?;
+            if !matches {
+                continue;
+            }
+        }
+        let handle =
+            directory.resolve_no_follow(&entry.name).map_err(|error| path_error("lstat", &name, &error))?;
+        let stat = handle.stat().map_err(|error| path_error("lstat", &name, &error))?;
+        let link = if stat.kind == FileKind::Symlink {
+            handle.readlink().map_err(|error| path_error("readlink", &name, &error))?
+        } else {
+            Default::default()
+        };
+        stats.push(to_stat(name, &stat, String::from_utf8_lossy(link.as_bytes()).into_owned()));
+    }
+    Ok(stats)
+}
+
+/// What a path is; a symbolic link at its end is followed inside the root.
+pub(crate) fn stat_file(root: &Path, path: &str) -> Result<Stat, RemoteError> {
+    let root = Root::open(root).map_err(|error| path_error("lstat", path, &error))?;
+    let stat = root.stat(path).map_err(|error| path_error("lstat", path, &error))?;
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    Ok(to_stat(name.to_owned(), &stat, String::new()))
+}
+
+fn to_stat(path: String, stat: &FileStat, linkname: String) -> Stat {
+    let (is_device, major, minor) = match stat.kind {
+        FileKind::CharDevice | FileKind::BlockDevice => {
+            (true, rustix::fs::major(stat.rdev), rustix::fs::minor(stat.rdev))
+        }
+        _ => (false, 0, 0),
+    };
+    let size = if stat.kind == FileKind::Directory || is_device { 0 } else { stat.size };
+    Stat {
+        path,
+        mode: mode::from_posix(stat.mode),
+        uid: stat.uid,
+        gid: stat.gid,
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+        mod_time: stat
+            .mtime
+            .seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(i64::from(stat.mtime.nanoseconds)),
+        linkname,
+        devmajor: i64::from(major),
+        devminor: i64::from(minor),
+        xattrs: Default::default(),
+    }
+}
