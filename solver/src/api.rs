@@ -16,13 +16,9 @@ pub struct VertexId(pub Digest);
 /// Number of an output of a vertex, from 0.
 pub type OutputIndex = u32;
 
-/// Where a saved result is; given by [`ResultStore`](crate), opaque to the solver.
+/// Where a saved result is; given by [`ResultStore`], opaque to the solver.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResultId(pub String);
-
-/// A record of a key in a store.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CandidateId(pub String);
 
 /// The types of the layer above. One solver has one domain.
 pub trait Domain: Sized + Send + Sync + 'static {

@@ -2,8 +2,26 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod driver;
+mod error;
+#[cfg(feature = "test-util")]
+pub mod graph;
+#[cfg(not(feature = "test-util"))]
+#[expect(dead_code, reason = "the checks are for tests")]
+mod graph;
+mod keys;
+mod memory;
+mod progress;
+mod schedule;
+mod solver;
+mod store;
 
 pub use api::{
-    CacheDep, CacheMap, CacheMapStep, CacheOptions, CandidateId, ContentDigest, Domain, Edge, Graph, Op, OpContext,
-    OutputIndex, Prepare, ResultId, VertexId, VertexSpec,
+    CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, Op, OpContext, OutputIndex,
+    Prepare, ResultId, ResultStore, VertexId, VertexSpec,
 };
+pub use error::{Error, StoreError};
+pub use keys::{ExportableKey, KeyDep, KeyId, KeyNode, root_key};
+pub use memory::MemoryKeyStore;
+pub use solver::{CachedResult, Job, JobId, Solver, SolverOptions};
+pub use store::{CacheKeyStore, Link, LinkQuery, NewKey, Parent, Record, derived_key, ensure_key};

@@ -1,0 +1,161 @@
+//! What ops and jobs share about one active vertex.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use buildkit_util_progress::{Bus, Event, Vertex};
+use parking_lot::Mutex;
+
+use crate::api::OpShared;
+use crate::graph::JobKey;
+use crate::{CacheMap, Domain, Op, VertexSpec};
+
+/// A vertex while some jobs want it.
+pub(crate) struct ActiveVertex<D: Domain> {
+    pub(crate) spec: Arc<VertexSpec<D>>,
+    state: Mutex<State<D>>,
+}
+
+struct State<D: Domain> {
+    payload: Arc<D::Vertex>,
+    op: Option<Result<Arc<dyn Op<D>>, D::Error>>,
+    maps: Vec<Arc<CacheMap<D>>>,
+    jobs: Vec<Member<D>>,
+    /// Everything published but the first event, for jobs that come late.
+    history: Option<Bus>,
+    /// Vertices whose results come from this one.
+    mirrors: Vec<Arc<ActiveVertex<D>>>,
+}
+
+struct Member<D: Domain> {
+    key: JobKey,
+    data: Arc<D::Job>,
+    bus: Bus,
+}
+
+/// How a vertex stands, for those who watch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    pub(crate) started: Option<SystemTime>,
+    pub(crate) completed: Option<SystemTime>,
+    pub(crate) cached: bool,
+    pub(crate) error: String,
+}
+
+impl<D: Domain> ActiveVertex<D> {
+    pub(crate) fn new(spec: Arc<VertexSpec<D>>) -> Self {
+        let payload = spec.payload.clone();
+        let state = State {
+            payload,
+            op: None,
+            maps: Vec::new(),
+            jobs: Vec::new(),
+            history: None,
+            mirrors: Vec::new(),
+        };
+        Self { spec, state: Mutex::new(state) }
+    }
+
+    /// Takes over what another load of the vertex knows.
+    pub(crate) fn merge(&self, domain: &D, loaded: &VertexSpec<D>) {
+        let mut state = self.state.lock();
+        if !Arc::ptr_eq(&state.payload, &loaded.payload)
+            && let Some(merged) = domain.merge_vertex(&state.payload, &loaded.payload)
+        {
+            state.payload = merged;
+        }
+    }
+
+    /// The op of the vertex, made at its first use.
+    pub(crate) fn op(&self, domain: &D) -> Result<Arc<dyn Op<D>>, D::Error> {
+        if let Some(op) = &self.state.lock().op {
+            return op.clone();
+        }
+        // Made without the lock: it may ask for the payload. Work on a vertex that needs its op comes
+        // one after another, so nobody makes it twice.
+        let op = domain.resolve_op(&self.spec);
+        self.state.lock().op = Some(op.clone());
+        op
+    }
+
+    pub(crate) fn add_map(&self, map: CacheMap<D>) {
+        self.state.lock().maps.push(Arc::new(map));
+    }
+
+    pub(crate) fn first_map(&self) -> Option<Arc<CacheMap<D>>> {
+        self.state.lock().maps.first().cloned()
+    }
+
+    /// Lets a job watch from now on, after having told it what was.
+    pub(crate) fn join(&self, key: JobKey, data: Arc<D::Job>, bus: Bus) {
+        let mut state = self.state.lock();
+        bus.publish(Event::Vertex(self.vertex(&Status::default())));
+        if let Some(history) = &state.history {
+            let mut past = history.subscribe();
+            loop {
+                let (batch, _) = past.take();
+                if batch.is_empty() {
+                    break;
+                }
+                batch.vertexes.into_iter().map(Event::Vertex).for_each(|event| bus.publish(event));
+                batch.statuses.into_iter().map(Event::Status).for_each(|event| bus.publish(event));
+                batch.logs.into_iter().map(Event::Log).for_each(|event| bus.publish(event));
+                batch.warnings.into_iter().map(Event::Warning).for_each(|event| bus.publish(event));
+            }
+        }
+        state.jobs.push(Member { key, data, bus });
+    }
+
+    pub(crate) fn leave(&self, key: JobKey) {
+        self.state.lock().jobs.retain(|member| member.key != key);
+    }
+
+    /// The job that has wanted the vertex longest.
+    pub(crate) fn oldest_job(&self) -> Option<JobKey> {
+        self.state.lock().jobs.first().map(|member| member.key)
+    }
+
+    pub(crate) fn mirror(&self, other: Arc<Self>) {
+        self.state.lock().mirrors.push(other);
+    }
+
+    pub(crate) fn show(&self, status: &Status) {
+        self.publish(Event::Vertex(self.vertex(status)));
+        let mirrors = self.state.lock().mirrors.clone();
+        for mirror in mirrors {
+            let status = Status { cached: status.error.is_empty(), ..status.clone() };
+            mirror.publish(Event::Vertex(mirror.vertex(&status)));
+        }
+    }
+
+    fn vertex(&self, status: &Status) -> Vertex {
+        Vertex {
+            digest: self.spec.id.0.clone(),
+            inputs: self.spec.inputs.iter().map(|input| input.vertex.0.clone()).collect(),
+            name: self.spec.name.clone(),
+            started: status.started,
+            completed: status.completed,
+            cached: status.cached,
+            error: status.error.clone(),
+            progress_group: self.spec.progress_group.clone(),
+        }
+    }
+}
+
+impl<D: Domain> OpShared<D> for ActiveVertex<D> {
+    fn jobs(&self) -> Vec<Arc<D::Job>> {
+        self.state.lock().jobs.iter().map(|member| member.data.clone()).collect()
+    }
+
+    fn publish(&self, event: Event) {
+        let mut state = self.state.lock();
+        for member in &state.jobs {
+            member.bus.publish(event.clone());
+        }
+        state.history.get_or_insert_with(Bus::new).publish(event);
+    }
+
+    fn payload(&self) -> Arc<D::Vertex> {
+        self.state.lock().payload.clone()
+    }
+}
