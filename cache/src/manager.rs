@@ -133,29 +133,31 @@ impl CacheManager {
     /// # Errors
     /// [`Error::NotFound`], or [`Error::Locked`] while somebody changes it.
     pub async fn get(&self, id: &RefId) -> Result<ImmutableRef, Error> {
-        let sealed = {
-            let mut graph = self.inner.graph.lock();
-            let record = graph.get(id)?;
-            match &record.state {
-                State::Mutable { .. } if record.refs > 0 => return Err(Error::Locked(id.clone())),
-                State::Mutable { sealed: Some(twin), .. } => {
-                    let twin = twin.clone();
-                    graph.acquire(&twin)?;
-                    twin
-                }
-                State::Mutable { sealed: None, .. } => {
-                    graph.acquire_mutable(id)?;
-                    drop(graph);
-                    let handle = Handle { inner: self.inner.clone(), id: id.clone() };
-                    return self.inner.commit(MutableRef { handle }).await;
-                }
-                _ => {
-                    graph.acquire(id)?;
-                    id.clone()
-                }
+        match self.acquire(id)? {
+            Some(id) => Ok(self.inner.immutable(id)),
+            None => {
+                let handle = Handle { inner: self.inner.clone(), id: id.clone() };
+                self.inner.commit(MutableRef { handle }).await
             }
+        }
+    }
+
+    /// Takes a handle on a record or on its sealed twin, whose id is returned. `None` is the only
+    /// handle on a retained record that has no twin yet.
+    fn acquire(&self, id: &RefId) -> Result<Option<RefId>, Error> {
+        let mut graph = self.inner.graph.lock();
+        let record = graph.get(id)?;
+        let id = match &record.state {
+            State::Mutable { .. } if record.refs > 0 => return Err(Error::Locked(id.clone())),
+            State::Mutable { sealed: Some(twin), .. } => twin.clone(),
+            State::Mutable { sealed: None, .. } => {
+                graph.acquire_mutable(id)?;
+                return Ok(None);
+            }
+            _ => id.clone(),
         };
-        Ok(self.inner.immutable(sealed))
+        graph.acquire(&id)?;
+        Ok(Some(id))
     }
 
     /// Opens a retained record again, to go on changing it.
@@ -262,8 +264,8 @@ impl CacheManager {
         let mut records = self.inner.graph.lock().usage();
         let cut_off = age_limit.and_then(|limit| (self.inner.clock)().checked_sub(limit));
         records.retain(|record| {
-            record.matches(&filter)
-                && !cut_off.is_some_and(|cut_off| record.last_used_at.is_some_and(|used| used > cut_off))
+            let recent = cut_off.is_some_and(|cut_off| record.last_used_at.is_some_and(|used| used > cut_off));
+            !recent && record.matches(&filter)
         });
         Ok(records)
     }

@@ -1,0 +1,257 @@
+use std::collections::HashSet;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use buildkit_util_cachedigest::{Digest, Digester};
+use fs_err::os::unix::fs::OpenOptionsExt;
+use parking_lot::Mutex;
+
+use crate::port::{BlobInfo, Check, ContentStore, Error, Expected, Ingester, ReadBlob, require_sha256};
+
+/// Blobs as files: `blobs/sha256/<hex>`, as in an OCI image layout (image-layout.md), and
+/// `ingest/<number>` for those being written.
+///
+/// Nothing is synced. After an unclean stop, a blob is hashed when it is opened for the first time.
+/// Several handles on one directory are not meant to be. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LocalStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    blobs: PathBuf,
+    ingests: PathBuf,
+    next: AtomicU64,
+    /// Blobs from before an unclean stop that nobody has read since.
+    suspects: Mutex<HashSet<Digest>>,
+}
+
+struct LocalIngester {
+    inner: Arc<Inner>,
+    path: PathBuf,
+    /// `None` once it is done.
+    file: Option<fs_err::File>,
+    check: Option<Check>,
+}
+
+impl LocalStore {
+    /// Opens the store in `root`, which is made if need be, and removes what was never finished.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
+        let root = root.into();
+        let failed = |source| Error::Io { action: format!("open the content store `{}`", root.display()), source };
+        let (blobs, ingests) = (root.join("blobs/sha256"), root.join("ingest"));
+        fs_err::create_dir_all(&blobs).map_err(failed)?;
+        if ingests.exists() {
+            fs_err::remove_dir_all(&ingests).map_err(failed)?;
+        }
+        fs_err::create_dir(&ingests).map_err(failed)?;
+        // The marker of an orderly stop holds the digests that were still suspect then.
+        let marker = clean_marker(&root);
+        let left = match fs_err::read_to_string(&marker) {
+            Ok(text) => {
+                fs_err::remove_file(&marker).map_err(failed)?;
+                Some(text.lines().filter_map(|line| Digest::parse(line).ok()).collect())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        let inner = Arc::new(Inner { root, blobs, ingests, next: AtomicU64::new(0), suspects: Mutex::default() });
+        let store = Self { inner };
+        *store.inner.suspects.lock() = match left {
+            Some(left) => left,
+            None => store.list()?.into_iter().map(|info| info.digest).collect(),
+        };
+        Ok(store)
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// The file of a blob, whether it is there or not.
+    ///
+    /// # Errors
+    /// [`Error::Algorithm`].
+    pub fn path(&self, digest: &Digest) -> Result<PathBuf, Error> {
+        self.inner.path(digest)
+    }
+}
+
+fn clean_marker(root: &Path) -> PathBuf {
+    root.join("clean")
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let suspects: String = self.suspects.get_mut().iter().map(|digest| format!("{digest}\n")).collect();
+        if let Err(error) = fs_err::write(clean_marker(&self.root), suspects) {
+            tracing::debug!(%error, "content store not marked as clean");
+        }
+    }
+}
+
+impl Inner {
+    fn path(&self, digest: &Digest) -> Result<PathBuf, Error> {
+        require_sha256(digest)?;
+        Ok(self.blobs.join(digest.encoded()))
+    }
+
+    /// Removes a damaged blob.
+    fn damaged(&self, digest: &Digest, path: &Path) -> Error {
+        tracing::warn!(%digest, "damaged blob removed");
+        self.suspects.lock().remove(digest);
+        match fs_err::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Error::Io { action: format!("remove the damaged blob `{digest}`"), source: error }
+            }
+            _ => Error::Damaged(digest.clone()),
+        }
+    }
+}
+
+fn absent(digest: &Digest, action: &str) -> impl FnOnce(io::Error) -> Error {
+    let (digest, action) = (digest.clone(), format!("{action} blob `{digest}`"));
+    move |source| match source.kind() {
+        io::ErrorKind::NotFound => Error::NotFound(digest),
+        _ => Error::Io { action, source },
+    }
+}
+
+impl ContentStore for LocalStore {
+    fn info(&self, digest: &Digest) -> Result<BlobInfo, Error> {
+        let meta = fs_err::symlink_metadata(self.inner.path(digest)?).map_err(absent(digest, "look at"))?;
+        let stored_at = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(BlobInfo { digest: digest.clone(), size: meta.len(), stored_at })
+    }
+
+    fn open(&self, digest: &Digest, size: Option<u64>) -> Result<Box<dyn ReadBlob>, Error> {
+        let path = self.inner.path(digest)?;
+        let mut file = fs_err::OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+            .open(&path)
+            .map_err(absent(digest, "open"))?;
+        let len = file.metadata().map_err(Error::io(format!("look at blob `{digest}`")))?.len();
+        if size.is_some_and(|size| size != len) {
+            return Err(self.inner.damaged(digest, &path));
+        }
+        let suspect = self.inner.suspects.lock().contains(digest);
+        if suspect {
+            let found = hash(&mut file).map_err(Error::io(format!("read blob `{digest}`")))?;
+            if found != *digest {
+                return Err(self.inner.damaged(digest, &path));
+            }
+            self.inner.suspects.lock().remove(digest);
+        }
+        Ok(Box::new(file))
+    }
+
+    fn ingest(&self, expected: Expected) -> Result<Box<dyn Ingester>, Error> {
+        let check = Some(Check::new(expected)?);
+        let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.inner.ingests.join(number.to_string());
+        let file = fs_err::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(Error::io("start to store a blob"))?;
+        Ok(Box::new(LocalIngester { inner: self.inner.clone(), path, file: Some(file), check }))
+    }
+
+    fn delete(&self, digest: &Digest) -> Result<(), Error> {
+        fs_err::remove_file(self.inner.path(digest)?).map_err(absent(digest, "remove"))?;
+        self.inner.suspects.lock().remove(digest);
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<BlobInfo>, Error> {
+        let failed = Error::io("list blobs");
+        let entries: Vec<_> = match fs_err::read_dir(&self.inner.blobs).and_then(Iterator::collect) {
+            Ok(entries) => entries,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut found = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let entry: fs_err::DirEntry = entry;
+            let name = entry.file_name();
+            let Some(digest) = name.to_str().and_then(|name| Digest::parse(&format!("sha256:{name}")).ok()) else {
+                continue;
+            };
+            match self.info(&digest) {
+                Ok(info) => found.push(info),
+                // It was removed meanwhile.
+                Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn hash(file: &mut fs_err::File) -> io::Result<Digest> {
+    let mut digester = Digester::new();
+    let mut buffer = vec![0u8; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            len => digester.update(&buffer[..len]),
+        }
+    }
+    file.rewind()?;
+    Ok(digester.finish())
+}
+
+impl Write for LocalIngester {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (Some(file), Some(check)) = (&mut self.file, &mut self.check) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        check.admit(bytes.len())?;
+        let len = file.write(bytes)?;
+        check.add(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Ingester for LocalIngester {
+    fn len(&self) -> u64 {
+        self.check.as_ref().map_or(0, Check::len)
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<BlobInfo, Error> {
+        let Some(check) = self.check.take() else {
+            return Err(Error::io("store a blob")(io::ErrorKind::BrokenPipe.into()));
+        };
+        let (digest, size) = check.finish()?;
+        let target = self.inner.path(&digest)?;
+        self.file = None;
+        fs_err::rename(&self.path, &target).map_err(Error::io(format!("store blob `{digest}`")))?;
+        self.path = PathBuf::new();
+        // What was there before may have been damaged; this is not.
+        self.inner.suspects.lock().remove(&digest);
+        Ok(BlobInfo { digest, size, stored_at: SystemTime::now() })
+    }
+}
+
+impl Drop for LocalIngester {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty()
+            && let Err(error) = fs_err::remove_file(&self.path)
+        {
+            tracing::debug!(%error, "unfinished blob not removed");
+        }
+    }
+}
