@@ -1,2 +1,17 @@
 //! Performs file operations on mounted refs, confined to their roots.
+//!
+//! All calls block: run them on the blocking pool. Paths in errors are paths in the tree.
 #![forbid(unsafe_code)]
+
+mod actions;
+mod archive;
+mod copy;
+mod error;
+mod owner;
+
+pub use actions::{mkdir, mkfile, rm, symlink};
+pub use archive::{Compression, unpack};
+pub use buildkit_util_fsutil_copy::Owner;
+pub use copy::copy;
+pub use error::{Error, Result};
+pub use owner::resolve_owner;
