@@ -1,0 +1,107 @@
+//! The operations at work.
+
+mod build;
+mod exec;
+mod file;
+mod process;
+mod refs;
+mod source;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use buildkit_cache_contenthash::ChecksumOptions;
+use buildkit_errdefs::Kind;
+use buildkit_solver::{CacheDep, CacheMap, CacheMapStep, ContentDigest, Op, OpContext};
+use buildkit_util_cachedigest::Digest;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::domain::{LlbDomain, OpServices, Tree, failed};
+use crate::keys::{InputKey, KeyMap, Selector, key_map};
+use crate::spec::{OpSpec, TypedVertex};
+use crate::{Error, Result};
+
+/// The op of a vertex.
+pub(crate) fn op_of(services: &Arc<OpServices>, vertex: &Arc<TypedVertex>) -> Arc<dyn Op<LlbDomain>> {
+    let (services, vertex) = (services.clone(), vertex.clone());
+    match &vertex.op {
+        OpSpec::Source(_) => Arc::new(source::SourceOp::new(services, vertex)),
+        OpSpec::Exec(_) => Arc::new(exec::ExecOp::new(services, vertex)),
+        OpSpec::File(_) => Arc::new(file::FileOp::new(services, vertex)),
+        OpSpec::Build(_) => Arc::new(build::BuildOp::new(services, vertex)),
+        OpSpec::Merge(_) => Arc::new(refs::MergeOp::new(services, vertex)),
+        OpSpec::Diff(_) => Arc::new(refs::DiffOp::new(services, vertex)),
+        OpSpec::Passthrough(_) => Arc::new(refs::PassthroughOp::new(services, vertex)),
+    }
+}
+
+/// The one cache map of an op that has inputs, or is no source.
+fn definition_map(services: &Arc<OpServices>, vertex: &TypedVertex) -> Result<CacheMapStep<LlbDomain>> {
+    let keys = key_map(vertex).ok_or_else(|| failed(Kind::Internal, "Source has no key of its own"))?;
+    let preimage = Some(keys.preimage());
+    let KeyMap { digest, inputs, .. } = keys;
+    let deps = inputs.into_iter().map(|input| dep(services, input)).collect();
+    Ok(CacheMapStep { map: CacheMap { digest, deps, preimage }, done: true })
+}
+
+fn dep(services: &Arc<OpServices>, input: InputKey) -> CacheDep<LlbDomain> {
+    CacheDep {
+        selector: input.selector,
+        content: input.content.map(|selectors| {
+            let key = ContentKey { services: services.clone(), selectors };
+            Arc::new(key) as Arc<dyn ContentDigest<LlbDomain>>
+        }),
+        // Every ref that an op gets is a tree that is there.
+        prepare: None,
+    }
+}
+
+/// Waits for one of the steps that may run at a time.
+async fn acquire(parallelism: Option<&Arc<Semaphore>>) -> Result<Box<dyn Send + Sync>> {
+    Ok(match parallelism {
+        None => Box::new(()),
+        Some(semaphore) => {
+            let permit: OwnedSemaphorePermit =
+                semaphore.clone().acquire_owned().await.map_err(|_| Error::Cancelled)?;
+            Box::new(permit)
+        }
+    })
+}
+
+/// The key of an input by the content that an op uses of it.
+struct ContentKey {
+    services: Arc<OpServices>,
+    selectors: Vec<Selector>,
+}
+
+#[async_trait]
+impl ContentDigest<LlbDomain> for ContentKey {
+    async fn digest(&self, _cx: &OpContext<LlbDomain>, result: &Tree) -> Result<Option<Digest>> {
+        let whole = [Selector::default()];
+        let selectors = if self.selectors.is_empty() { &whole[..] } else { &self.selectors };
+        let mut list = Vec::new();
+        for selector in selectors {
+            if !list.is_empty() {
+                list.push(0);
+            }
+            let path = buildkit_util_system::path::rooted(&selector.path);
+            let options = ChecksumOptions {
+                follow_links: selector.follow_links,
+                wildcard: selector.wildcard,
+                include_patterns: selector.include.clone(),
+                exclude_patterns: selector.exclude.clone(),
+                required_paths: selector.required.clone(),
+            };
+            let digest = match result {
+                Some(tree) => self.services.checksums.checksum(tree, &path, &options).await.map_err(|error| {
+                    let kind = buildkit_errdefs::Classify::kind(&error);
+                    failed(kind, format!("failed to calculate checksum of ref {}: {error}", tree.id()))
+                })?,
+                None if path == "/" => Digest::sha256(b""),
+                None => return Err(failed(Kind::NotFound, format!("{path}: no such file or directory"))),
+            };
+            list.extend_from_slice(digest.as_str().as_bytes());
+        }
+        Ok(Some(Digest::sha256(list)))
+    }
+}
