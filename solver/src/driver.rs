@@ -180,7 +180,12 @@ impl<D: Domain> Owner<D> {
         let mut batch = Vec::new();
         while inbox.recv_many(&mut batch, BATCH).await > 0 {
             for message in batch.drain(..) {
+                let leaves = matches!(message, Message::JobGone(_));
                 self.receive(message);
+                if leaves {
+                    // What only it wanted is gone before the next build looks for active vertices.
+                    self.turn();
+                }
             }
             self.turn();
         }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::events::internal;
 use super::node::{EdgeState, Node, Work};
 use super::types::{Action, EdgeId, JobKey, Level, LoadVertex, NodeId, RequestId};
-use super::{Graph, Hold, PLAN};
+use super::{Graph, Hold, PLAN, UPDATE};
 use crate::OutputIndex;
 
 impl Graph {
@@ -55,14 +55,16 @@ impl Graph {
     /// The node of a vertex: an active one when there is one that it may join.
     fn load(&mut self, vertex: &LoadVertex, inputs: Vec<EdgeId>) -> NodeId {
         let beside = (vertex.id.clone(), true);
-        if let Some(id) = self.actives.get(&beside) {
-            return *id;
+        if let Some(id) = self.actives.get(&beside).copied() {
+            self.revive(id);
+            return id;
         }
         let mut key = (vertex.id.clone(), false);
-        if let Some(id) = self.actives.get(&key) {
-            let active_ignores = self.node(*id).is_some_and(|node| node.ignore);
+        if let Some(id) = self.actives.get(&key).copied() {
+            let active_ignores = self.node(id).is_some_and(|node| node.ignore);
             if active_ignores || !vertex.ignore_cache {
-                return *id;
+                self.revive(id);
+                return id;
             }
             key = beside;
         }
@@ -95,6 +97,32 @@ impl Graph {
         let id = NodeId { index: index.index() as u32, generation };
         self.actives.insert(key, id);
         id
+    }
+
+    /// Gives a node that only waits for the end of its cancelled work a fresh start: the failures of
+    /// those who left are not those of who comes.
+    fn revive(&mut self, id: NodeId) {
+        let Some(node) = self.node_mut(id) else { return };
+        if !node.jobs.is_empty() {
+            return;
+        }
+        if matches!(node.mapping, Work::Failed(_)) {
+            node.mapping = Work::Idle;
+        }
+        if matches!(node.exec, Work::Failed(_)) {
+            node.exec = Work::Idle;
+        }
+        for slot in &mut node.contents {
+            if matches!(slot, Work::Failed(_)) {
+                *slot = Work::Idle;
+            }
+        }
+        for edge in &mut node.edges {
+            if matches!(edge.state, EdgeState::Failed(_)) {
+                edge.state = EdgeState::Searching;
+            }
+        }
+        self.queue_all(id, UPDATE);
     }
 
     /// The longest way from each vertex to the end, in expected seconds.

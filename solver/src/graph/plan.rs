@@ -210,7 +210,8 @@ impl Graph {
         let mut changes: SmallVec<[(usize, Level); 4]> = SmallVec::new();
         for (input, dep) in edge.deps.iter_mut().enumerate() {
             let wish = wishes.get(input).copied().unwrap_or_default();
-            touched |= dep.need != wish.work;
+            // Work on an input starts when the input is complete, which changes no wish.
+            touched |= dep.need || wish.work;
             dep.need = wish.work;
             if dep.want != wish.level {
                 changes.push((input, wish.level));

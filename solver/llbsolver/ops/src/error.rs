@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use buildkit_errdefs::{Classify, Kind};
+use buildkit_frontend::BridgeError;
 use buildkit_util_apicaps::CapError;
+use buildkit_util_grpcerrors::RemoteError;
 
 /// Why a definition was refused or an op failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -18,6 +20,12 @@ pub enum Error {
     /// The wire form of an op is damaged.
     #[error("failed to parse llb proto op: {0}")]
     Wire(Arc<buildkit_solver_pb::Error>),
+    /// An op failed.
+    #[error(transparent)]
+    Failed(BridgeError),
+    /// Nobody wanted the result any more.
+    #[error("context canceled")]
+    Cancelled,
 }
 
 /// Result of this crate.
@@ -29,6 +37,18 @@ impl Classify for Error {
             Self::Invalid(_) | Self::Wire(_) => Kind::InvalidArgument,
             Self::TooLarge(_) => Kind::ResourceExhausted,
             Self::Capability(error) => error.kind(),
+            Self::Failed(error) => error.kind(),
+            Self::Cancelled => Kind::Cancelled,
+        }
+    }
+}
+
+impl Error {
+    /// The error as clients get it; cancellations stay what they are.
+    pub(crate) fn into_failed(self) -> Self {
+        match self {
+            Self::Failed(_) | Self::Cancelled => self,
+            other => Self::Failed(BridgeError::from(RemoteError::from_error(&other))),
         }
     }
 }

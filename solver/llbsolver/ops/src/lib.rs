@@ -1,14 +1,17 @@
 //! The LLB operations: source, exec, file, merge, diff, build and passthrough.
 #![forbid(unsafe_code)]
 
+mod domain;
 mod error;
 pub mod keys;
 mod load;
 mod name;
+mod ops;
 mod resources;
 mod spec;
 mod validate;
 
+pub use domain::{JobContext, LlbDomain, NestedBuilds, OpServices, Tree};
 pub use error::{Error, Result};
 pub use load::{DecodedDefinition, LoadOptions, Loaded, LoadedVertex, MAX_OP_SIZE, MAX_OPS};
 pub use spec::{

@@ -9,7 +9,7 @@ use buildkit_session::SessionGroup;
 use buildkit_snapshot::Mount;
 use buildkit_solver::{CacheMapStep, Op, OpContext};
 use buildkit_solver_errdefs as errdefs;
-use buildkit_solver_llbsolver_mounts::SpecialMount;
+use buildkit_solver_llbsolver_mounts::{AgentRequest, CacheMount, ExecMounts, HostMount, SecretRequest, Sharing};
 use buildkit_solver_pb as pb;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::LogStream;
@@ -39,8 +39,19 @@ struct Prepared {
     scratch: Vec<(usize, MutableRef)>,
     /// Keeps trees mounted.
     mounted: Vec<Mounted>,
-    /// Caches, secrets, agents.
-    special: Vec<SpecialMount>,
+    /// Cache directories in use.
+    caches: Vec<CacheMount>,
+    /// Secrets and agents.
+    host: Vec<HostMount>,
+}
+
+impl Prepared {
+    /// Keeps a file or socket for as long as the container runs.
+    fn keep(&mut self, mount: HostMount) -> ContainerMount {
+        let path = mount.path().to_owned();
+        self.host.push(mount);
+        ContainerMount::Host { path }
+    }
 }
 
 enum Output {
@@ -51,6 +62,10 @@ enum Output {
 }
 
 fn cache_error(error: buildkit_cache::Error) -> Error {
+    failed(error.kind(), RemoteError::from_error(&error).message)
+}
+
+fn mount_error(error: buildkit_solver_llbsolver_mounts::Error) -> Error {
     failed(error.kind(), error.to_string())
 }
 
@@ -75,22 +90,27 @@ impl ExecOp {
 
     async fn prepare(&self, spec: &ExecSpec, inputs: &[Tree], group: &SessionGroup) -> Result<Prepared> {
         let mut prepared = Prepared::default();
+        let special = self.services.mounts.exec(&spec.meta().args.join(" "), group.clone());
         for (at, (mount, checked)) in spec.op.mounts.iter().zip(&spec.mounts).enumerate() {
             let input: Tree = checked.input.and_then(|input| inputs.get(input).cloned().flatten());
-            let source = if checked.kind == pb::MountType::Bind {
-                self.bind(spec, at, mount, &input, &mut prepared).await?
-            } else {
-                let special =
-                    self.services.mounts.prepare(mount, input.as_ref(), group).await.map_err(|error| {
-                        failed(error.kind(), error.to_string())
-                    })?;
-                let Some(special) = special else { continue };
-                if checked.kind == pb::MountType::Cache && checked.output.is_some() && input.is_some() {
-                    prepared.outputs.push((at, Output::Same(input)));
+            let source = match checked.kind {
+                pb::MountType::Bind => self.bind(spec, at, mount, &input, &mut prepared).await?,
+                pb::MountType::Cache => {
+                    if checked.output.is_some() && input.is_some() {
+                        prepared.outputs.push((at, Output::Same(input.clone())));
+                    }
+                    let cache = Self::cache(&special, mount, checked.sharing, &input).await?;
+                    let mounted = cache.mount().await.map_err(mount_error)?;
+                    let source = mounted.mount().clone();
+                    prepared.mounted.push(mounted);
+                    prepared.caches.push(cache);
+                    Some(ContainerMount::Snapshot { mount: source, selector: mount.selector.clone() })
                 }
-                let source = special.source();
-                prepared.special.push(special);
-                Some(source)
+                pb::MountType::Tmpfs => {
+                    Some(ContainerMount::Tmpfs { size: mount.tmpfs_opt.as_ref().map_or(0, |tmpfs| tmpfs.size) })
+                }
+                pb::MountType::Secret => Self::secret(&special, mount, &mut prepared).await?,
+                pb::MountType::Ssh => Self::agent(&special, mount, &mut prepared).await?,
             };
             let Some(source) = source else { continue };
             prepared.mounts.push(ExecMount {
@@ -102,6 +122,62 @@ impl ExecOp {
         // Parents before what is mounted in them.
         prepared.mounts.sort_by(|a, b| a.dest.cmp(&b.dest));
         Ok(prepared)
+    }
+
+    async fn cache(
+        special: &ExecMounts,
+        mount: &pb::Mount,
+        sharing: pb::CacheSharingOpt,
+        input: &Tree,
+    ) -> Result<CacheMount> {
+        let Some(options) = &mount.cache_opt else {
+            return Err(failed(Kind::InvalidArgument, "missing cache mount options"));
+        };
+        let id = if options.id.is_empty() { &mount.dest } else { &options.id };
+        let sharing = match sharing {
+            pb::CacheSharingOpt::Shared => Sharing::Shared,
+            pb::CacheSharingOpt::Private => Sharing::Private,
+            pb::CacheSharingOpt::Locked => Sharing::Locked,
+        };
+        special.cache(id, &mount.dest, input.as_ref(), sharing).await.map_err(mount_error)
+    }
+
+    async fn secret(
+        special: &ExecMounts,
+        mount: &pb::Mount,
+        prepared: &mut Prepared,
+    ) -> Result<Option<ContainerMount>> {
+        let Some(options) = &mount.secret_opt else {
+            return Err(failed(Kind::InvalidArgument, "invalid secret mount options"));
+        };
+        let request = SecretRequest {
+            id: options.id.clone(),
+            uid: options.uid,
+            gid: options.gid,
+            mode: options.mode,
+            optional: options.optional,
+        };
+        let found = special.secret(&request).await.map_err(mount_error)?;
+        Ok(found.map(|file| prepared.keep(file)))
+    }
+
+    async fn agent(
+        special: &ExecMounts,
+        mount: &pb::Mount,
+        prepared: &mut Prepared,
+    ) -> Result<Option<ContainerMount>> {
+        let Some(options) = &mount.ssh_opt else {
+            return Err(failed(Kind::InvalidArgument, "invalid ssh mount options"));
+        };
+        let request = AgentRequest {
+            id: options.id.clone(),
+            uid: options.uid,
+            gid: options.gid,
+            mode: options.mode,
+            optional: options.optional,
+        };
+        let found = special.agent(&request).await.map_err(mount_error)?;
+        Ok(found.map(|socket| prepared.keep(socket)))
     }
 
     /// Prepares a mount of a tree; `None` when it is the root.
@@ -159,7 +235,6 @@ impl ExecOp {
         group: &SessionGroup,
     ) -> Result<Exit> {
         let mut meta = meta(spec, &self.vertex, prepared.readonly_root)?;
-        // Limits that builds which joined meanwhile have loosened.
         meta.env.extend(secret_env(&self.services, group, &spec.op.secretenv).await?);
         let limits = LogLimits::from_env(|name| std::env::var(name).ok());
         let log = |stream| {
@@ -244,9 +319,9 @@ impl Op<LlbDomain> for ExecOp {
         let group = sessions(cx);
         let mut prepared = self.prepare(spec, &inputs, &group).await?;
         let exit = self.run(cx, spec, &mut prepared, &group).await;
-        let Prepared { outputs, scratch, mounted, special, .. } = prepared;
+        let Prepared { outputs, scratch, mounted, caches, host, .. } = prepared;
         // Trees are complete once nothing of the container is left; then nothing needs them mounted.
-        drop((mounted, special));
+        drop((mounted, caches, host));
         let error = match exit {
             Ok(exit) if is_success(&spec.meta().valid_exit_codes, exit.code) => None,
             Ok(exit) => {

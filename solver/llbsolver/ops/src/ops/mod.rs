@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildkit_cache_contenthash::ChecksumOptions;
-use buildkit_errdefs::Kind;
+use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_solver::{CacheDep, CacheMap, CacheMapStep, ContentDigest, Op, OpContext};
 use buildkit_util_cachedigest::Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -92,14 +92,15 @@ impl ContentDigest<LlbDomain> for ContentKey {
                 exclude_patterns: selector.exclude.clone(),
                 required_paths: selector.required.clone(),
             };
-            let digest = match result {
-                Some(tree) => self.services.checksums.checksum(tree, &path, &options).await.map_err(|error| {
-                    let kind = buildkit_errdefs::Classify::kind(&error);
-                    failed(kind, format!("failed to calculate checksum of ref {}: {error}", tree.id()))
-                })?,
-                None if path == "/" => Digest::sha256(b""),
-                None => return Err(failed(Kind::NotFound, format!("{path}: no such file or directory"))),
-            };
+            let digest = self
+                .services
+                .checksums
+                .checksum(result.as_ref(), &path, &options)
+                .await
+                .map_err(|error| {
+                    let id = result.as_ref().map_or("", |tree| tree.id().as_str());
+                    failed(error.kind(), format!("failed to calculate checksum of ref {id}: {error}"))
+                })?;
             list.extend_from_slice(digest.as_str().as_bytes());
         }
         Ok(Some(Digest::sha256(list)))

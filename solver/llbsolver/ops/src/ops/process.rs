@@ -3,16 +3,15 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use buildkit_errdefs::Kind;
+use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_executor::{Exit, HostEntry, Meta, NetMode, ResourceLimits, SecurityMode, Ulimit};
 use buildkit_session::SessionGroup;
-use buildkit_session_secrets::{Error as SecretError, get_secret};
 use buildkit_solver_pb as pb;
 use buildkit_util_system::default_path_env;
 
 use crate::domain::{OpServices, failed};
 use crate::spec::{ExecSpec, TypedVertex};
-use crate::{Error, Result};
+use crate::Result;
 
 /// What the process of a vertex is, without its environment's secrets.
 pub(super) fn meta(spec: &ExecSpec, vertex: &TypedVertex, readonly_root: bool) -> Result<Meta> {
@@ -65,7 +64,7 @@ fn host(wire: &pb::HostIp) -> Result<HostEntry> {
 
 fn limits(wire: &pb::LinuxResources) -> ResourceLimits {
     let set = |number: i64| (number != 0).then_some(number);
-    let positive = |number: i64| u64::try_from(number).ok().filter(|number| *number > 0);
+    let positive = |number: u64| (number > 0).then_some(number);
     let text = |text: &String| (!text.is_empty()).then(|| text.clone());
     ResourceLimits {
         memory: set(wire.memory),
@@ -108,48 +107,17 @@ pub(super) async fn secret_env(
                 format!("secret ID missing for {} environment variable", quoted(&secret.name)),
             ));
         }
-        let found: std::result::Result<Vec<u8>, Lookup> = services
-            .sessions
-            .any(group, |caller| async move { Ok(get_secret(&caller, &secret.id).await?) })
-            .await;
-        let value = match found {
-            Ok(value) => String::from_utf8(value).map_err(|_| {
-                failed(Kind::InvalidArgument, format!("secret {} is not valid UTF-8", secret.id))
-            })?,
-            Err(Lookup::Secret(SecretError::NotFound(_))) if secret.optional => String::new(),
-            Err(error) => return Err(error.into()),
-        };
+        let found = services
+            .mounts
+            .secret_value(group, &secret.id, secret.optional)
+            .await
+            .map_err(|error| failed(error.kind(), error.to_string()))?;
+        let value = String::from_utf8(found.unwrap_or_default()).map_err(|_| {
+            failed(Kind::InvalidArgument, format!("secret {} is not valid UTF-8", secret.id))
+        })?;
         env.push(format!("{}={value}", secret.name));
     }
     Ok(env)
-}
-
-/// Why a secret was not found.
-enum Lookup {
-    Session(buildkit_session::Error),
-    Secret(SecretError),
-}
-
-impl From<buildkit_session::Error> for Lookup {
-    fn from(error: buildkit_session::Error) -> Self {
-        Self::Session(error)
-    }
-}
-
-impl From<SecretError> for Lookup {
-    fn from(error: SecretError) -> Self {
-        Self::Secret(error)
-    }
-}
-
-impl From<Lookup> for Error {
-    fn from(error: Lookup) -> Self {
-        use buildkit_errdefs::Classify as _;
-        match error {
-            Lookup::Session(error) => failed(error.kind(), error.to_string()),
-            Lookup::Secret(error) => failed(error.kind(), error.to_string()),
-        }
-    }
 }
 
 /// What is said of a process that did not end well.

@@ -1,0 +1,76 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use buildkit_errdefs::Kind;
+use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge, Reference, SolveRequest};
+use buildkit_solver_result::BuildResult;
+use buildkit_util_grpcerrors::RemoteError;
+use buildkit_util_progress::{Event, VertexWarning};
+use tokio_util::sync::CancellationToken;
+
+use crate::build::{BuildCore, cancelled};
+use crate::reference::LazyReference;
+
+/// The bridge of one build.
+pub(crate) struct Bridge {
+    core: Arc<BuildCore>,
+    /// Fires when the build is over, also for calls that outlive it.
+    cancelled: CancellationToken,
+}
+
+impl Bridge {
+    pub(crate) fn new(core: Arc<BuildCore>, cancelled: CancellationToken) -> Self {
+        Self { core, cancelled }
+    }
+
+    async fn solve_now(&self, request: SolveRequest) -> Result<FrontendResult, BridgeError> {
+        if !request.cache_imports.is_empty() {
+            // An import is a hint: a build without it is slower and gives the same result.
+            tracing::debug!("cache imports are not implemented, building without them");
+        }
+        match (request.definition, request.frontend.as_str()) {
+            (Some(_), name) if !name.is_empty() => Err(RemoteError::new(
+                Kind::InvalidArgument,
+                "cannot solve with both Definition and Frontend specified",
+            )
+            .into()),
+            (Some(definition), _) if definition.def.is_empty() => Ok(BuildResult::default()),
+            (Some(definition), _) => {
+                let reference = LazyReference::new(self.core.clone(), definition, self.cancelled.clone());
+                if request.evaluate {
+                    reference.result().await?;
+                }
+                Ok(BuildResult::single(Some(Arc::new(reference) as Arc<dyn Reference>)))
+            }
+            (None, "") => Ok(BuildResult::default()),
+            (None, name) => {
+                let frontend = self.core.solver.shared.options.frontends.get(name)?;
+                let evaluate = request.evaluate;
+                let bridge: Arc<dyn LlbBridge> =
+                    Arc::new(Self::new(self.core.clone(), self.cancelled.clone()));
+                let request = SolveRequest { definition: None, ..request };
+                let result = frontend.solve(bridge, request).await?;
+                if evaluate {
+                    for reference in result.iter() {
+                        reference.result().await?;
+                    }
+                }
+                Ok(result)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl LlbBridge for Bridge {
+    async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BridgeError> {
+        tokio::select! {
+            result = self.solve_now(request) => result,
+            () = self.cancelled.cancelled() => Err(cancelled()),
+        }
+    }
+
+    fn warn(&self, warning: VertexWarning) {
+        self.core.job.progress().publish(Event::Warning(warning));
+    }
+}

@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use buildkit_errdefs::Kind;
+use buildkit_exporter::{ExportResult, ExporterInstance};
+use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge};
+use buildkit_solver::Job;
+use buildkit_solver_llbsolver_ops::LlbDomain;
+use buildkit_solver_result::{BuildResult, Refs};
+use buildkit_util_entitlements::Entitlements;
+use buildkit_util_grpcerrors::RemoteError;
+use futures::future::try_join_all;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::LlbSolver;
+use crate::bridge::Bridge;
+use crate::export::{ExportPlan, run_exporters};
+
+/// A build that runs. Dropping it cancels what no other build wants and ends its progress.
+pub struct Build {
+    core: Arc<BuildCore>,
+    bridge: Arc<Bridge>,
+    cancelled: CancellationToken,
+    _cancel_on_drop: DropGuard,
+}
+
+/// What the bridge and the refs that it handed out need of a build.
+pub(crate) struct BuildCore {
+    pub(crate) solver: LlbSolver,
+    pub(crate) job: Job<LlbDomain>,
+    pub(crate) session_id: String,
+    /// What its steps may do.
+    pub(crate) entitlements: Entitlements,
+}
+
+impl Build {
+    pub(crate) fn new(core: Arc<BuildCore>) -> Self {
+        let cancelled = CancellationToken::new();
+        let bridge = Arc::new(Bridge::new(core.clone(), cancelled.clone()));
+        Self { core, bridge, _cancel_on_drop: cancelled.clone().drop_guard(), cancelled }
+    }
+
+    /// What the driver of the build solves through.
+    pub fn bridge(&self) -> Arc<dyn LlbBridge> {
+        self.bridge.clone()
+    }
+
+    /// Makes the trees of a result and delivers them; gives back what the exporters say.
+    ///
+    /// # Errors
+    /// When a tree cannot be made, or an exporter fails.
+    pub async fn finish(
+        &self,
+        result: FrontendResult,
+        exporters: Vec<Arc<dyn ExporterInstance>>,
+    ) -> Result<BTreeMap<String, String>, BridgeError> {
+        let result = evaluate(&result).await?;
+        let plan = ExportPlan {
+            sessions: self.core.solver.shared.options.sessions.clone(),
+            session_id: self.core.session_id.clone(),
+            progress: self.core.job.progress().clone(),
+            cancelled: self.cancelled.clone(),
+        };
+        let mut response = run_exporters(&plan, exporters, &result).await?;
+        for (key, value) in &result.metadata {
+            if key.starts_with("frontend.") {
+                response.insert(key.clone(), String::from_utf8_lossy(value).into_owned());
+            }
+        }
+        Ok(response)
+    }
+}
+
+impl Drop for Build {
+    fn drop(&mut self) {
+        // Refs that a driver still holds keep the job itself, but its progress is over.
+        self.core.solver.shared.progress.end(&self.core.job.id().0);
+    }
+}
+
+/// Makes all trees of a result, side by side.
+async fn evaluate(result: &FrontendResult) -> Result<ExportResult, BridgeError> {
+    let refs = match &result.refs {
+        Refs::Single(None) => Refs::Single(None),
+        Refs::Single(Some(reference)) => Refs::Single(reference.result().await?),
+        Refs::Many(refs) => {
+            let trees = refs.iter().map(|(id, reference)| async move {
+                let tree = match reference {
+                    Some(reference) => reference.result().await?,
+                    None => None,
+                };
+                Ok::<_, BridgeError>((id.clone(), tree))
+            });
+            Refs::Many(try_join_all(trees).await?.into_iter().collect())
+        }
+    };
+    Ok(BuildResult { refs, metadata: result.metadata.clone() })
+}
+
+/// The error of work that was given up because its build ended.
+pub(crate) fn cancelled() -> BridgeError {
+    RemoteError::new(Kind::Cancelled, "context canceled").into()
+}

@@ -1,0 +1,101 @@
+//! Runs the exporters of a build, each as a vertex of its progress.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use buildkit_exporter::{ExportContext, ExportResult, Exported, ExporterInstance};
+use buildkit_frontend::BridgeError;
+use buildkit_session::SessionManager;
+use buildkit_util_cachedigest::Digest;
+use buildkit_util_grpcerrors::RemoteError;
+use buildkit_util_progress::{Bus, Event, Vertex, Writer};
+use futures::future::try_join_all;
+use tokio_util::sync::CancellationToken;
+
+/// What exporters work with.
+pub(crate) struct ExportPlan {
+    pub(crate) sessions: SessionManager,
+    pub(crate) session_id: String,
+    pub(crate) progress: Bus,
+    pub(crate) cancelled: CancellationToken,
+}
+
+/// Runs all exporters side by side, and what is left to do of each once all have succeeded.
+pub(crate) async fn run_exporters(
+    plan: &ExportPlan,
+    exporters: Vec<Arc<dyn ExporterInstance>>,
+    result: &ExportResult,
+) -> Result<BTreeMap<String, String>, BridgeError> {
+    let exports = exporters.iter().enumerate().map(|(index, exporter)| async move {
+        let step = Step::new(plan, index, exporter.description());
+        let cx = step.context(plan);
+        step.run(async { exporter.export(&cx, result).await }).await
+    });
+    let exported: Vec<Exported> = try_join_all(exports).await?;
+    let mut response = BTreeMap::new();
+    let mut finalizers = Vec::new();
+    for (index, (exporter, exported)) in exporters.iter().zip(exported).enumerate() {
+        response.extend(exported.response);
+        if let Some(finalize) = exported.finalize {
+            let step = Step::new(plan, index, exporter.description());
+            finalizers.push(async move {
+                let cx = step.context(plan);
+                step.run(async { finalize.finalize(&cx).await }).await
+            });
+        }
+    }
+    for part in try_join_all(finalizers).await? {
+        response.extend(part);
+    }
+    Ok(response)
+}
+
+/// One vertex of the progress that no op stands behind.
+struct Step {
+    vertex: Vertex,
+    progress: Bus,
+}
+
+impl Step {
+    fn new(plan: &ExportPlan, index: usize, name: String) -> Self {
+        Self {
+            vertex: Vertex {
+                digest: Digest::sha256(format!("{}-export-{index}", plan.session_id)),
+                inputs: Vec::new(),
+                name,
+                started: None,
+                completed: None,
+                cached: false,
+                error: String::new(),
+                progress_group: None,
+            },
+            progress: plan.progress.clone(),
+        }
+    }
+
+    fn context(&self, plan: &ExportPlan) -> ExportContext {
+        ExportContext {
+            sessions: plan.sessions.clone(),
+            session_id: plan.session_id.clone(),
+            progress: Writer::for_bus(self.vertex.digest.clone(), self.progress.clone()),
+            cancelled: plan.cancelled.clone(),
+        }
+    }
+
+    async fn run<T>(
+        mut self,
+        work: impl Future<Output = Result<T, buildkit_exporter::Error>>,
+    ) -> Result<T, BridgeError> {
+        self.vertex.started = Some(SystemTime::now());
+        self.progress.publish(Event::Vertex(self.vertex.clone()));
+        let result = work.await;
+        self.vertex.completed = Some(SystemTime::now());
+        if let Err(error) = &result {
+            self.vertex.error = error.to_string();
+        }
+        self.progress.publish(Event::Vertex(self.vertex));
+        result.map_err(|error| RemoteError::from_error(&error).into())
+    }
+}

@@ -1,0 +1,103 @@
+use std::sync::Arc;
+
+use buildkit_errdefs::Kind;
+use buildkit_frontend::{BridgeError, FrontendRegistry};
+use buildkit_session::{SessionGroup, SessionManager};
+use buildkit_solver::{JobId, Solver};
+use buildkit_solver_llbsolver_ops::{JobContext, LlbDomain};
+use buildkit_solver_pb as pb;
+use buildkit_util_apicaps::CapSet;
+use buildkit_util_entitlements::Entitlements;
+use buildkit_util_grpcerrors::RemoteError;
+use buildkit_util_progress::{Bus, Subscription};
+
+use crate::Build;
+use crate::build::BuildCore;
+use crate::builds::BuildProgress;
+use crate::error::to_bridge_error;
+use crate::nested::Nested;
+
+/// What the solver of a daemon is made of.
+pub struct LlbSolverOptions {
+    /// Schedules and caches.
+    pub solver: Solver<LlbDomain>,
+    /// Sessions of clients.
+    pub sessions: SessionManager,
+    /// Frontends that requests may name.
+    pub frontends: FrontendRegistry,
+    /// Platform of ops that name none.
+    pub default_platform: pb::Platform,
+    /// What ops may ask for.
+    pub llb_caps: CapSet,
+    /// Privileges that builds of this daemon may ask for.
+    pub entitlements: Entitlements,
+}
+
+/// What a client says of its build.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// Id of the build; unique among those that run.
+    pub id: String,
+    /// Session that serves sources and exports.
+    pub session_id: String,
+    /// Privileges that the client grants.
+    pub entitlements: Vec<String>,
+}
+
+/// Runs builds. Clones are the same solver.
+#[derive(Clone)]
+pub struct LlbSolver {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) options: LlbSolverOptions,
+    pub(crate) progress: BuildProgress,
+}
+
+impl LlbSolver {
+    /// A solver.
+    pub fn new(options: LlbSolverOptions) -> Self {
+        Self { shared: Arc::new(Shared { options, progress: BuildProgress::default() }) }
+    }
+
+    /// Starts a build.
+    ///
+    /// # Errors
+    /// When the id is missing or in use, or the client asks for privileges that it cannot have.
+    pub fn begin(&self, build: BuildOptions) -> Result<Build, BridgeError> {
+        if build.id.is_empty() {
+            return Err(RemoteError::new(Kind::InvalidArgument, "Build has no ref").into());
+        }
+        let options = &self.shared.options;
+        let entitlements = Entitlements::granted(&build.entitlements, &options.entitlements)
+            .map_err(|error| RemoteError::from_error(&error))?;
+        let nested = Arc::new(Nested::default());
+        let context = JobContext {
+            sessions: SessionGroup::new([build.session_id.clone()]),
+            nested: Some(nested.clone()),
+        };
+        let bus = Bus::new();
+        let job = options
+            .solver
+            .new_job(JobId(build.id.clone()), Arc::new(context), bus.clone())
+            .map_err(|error| to_bridge_error(&error, None))?;
+        self.shared.progress.start(&build.id, bus);
+        let core = Arc::new(BuildCore {
+            solver: self.clone(),
+            job,
+            session_id: build.session_id,
+            entitlements,
+        });
+        nested.attach(&core);
+        Ok(Build::new(core))
+    }
+
+    /// Reads the progress of a build from its beginning; waits a little for one that has not started.
+    ///
+    /// # Errors
+    /// When there is no such build.
+    pub async fn status(&self, id: &str) -> Result<Subscription, RemoteError> {
+        self.shared.progress.subscribe(id).await
+    }
+}
