@@ -26,11 +26,7 @@ struct Package {
 }
 
 const PACKAGES: &[Package] = &[
-    Package {
-        name: LLB,
-        path: "::buildkit_solver_pb",
-        file: "solver/pb/src/generated/pb.rs",
-    },
+    Package { name: LLB, path: "::buildkit_solver_pb", file: "solver/pb/src/generated/pb.rs" },
     Package {
         name: "errdefs",
         path: "::buildkit_solver_errdefs::pb",
@@ -147,14 +143,10 @@ pub(crate) fn run(root: &Path, check: bool) -> Result<()> {
             fs::create_dir_all(dir)
                 .with_context(|| format!("Creating directory `{}` failed", dir.display()))?;
         }
-        fs::write(&path, content)
-            .with_context(|| format!("Writing `{}` failed", path.display()))?;
+        fs::write(&path, content).with_context(|| format!("Writing `{}` failed", path.display()))?;
     }
     if !stale.is_empty() {
-        bail!(
-            "Generated code is out of date, run `cargo xtask codegen`: {}",
-            stale.join(", ")
-        );
+        bail!("Generated code is out of date, run `cargo xtask codegen`: {}", stale.join(", "));
     }
     Ok(())
 }
@@ -169,10 +161,7 @@ fn generate(root: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
 
     let mut files = BTreeMap::new();
     for package in PACKAGES {
-        files.insert(
-            package.file.to_string(),
-            package_code(package, &descriptors)?.into_bytes(),
-        );
+        files.insert(package.file.to_string(), package_code(package, &descriptors)?.into_bytes());
     }
     files.insert(
         LLB_SCHEMA.to_string(),
@@ -180,35 +169,27 @@ fn generate(root: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     );
     files.insert(DESCRIPTORS.to_string(), bare(&descriptors).encode_to_vec());
 
-    files.insert(
-        FILESEND.to_string(),
-        format!("{HEADER}{}", pretty(&filesend_code())?).into_bytes(),
-    );
+    files.insert(FILESEND.to_string(), format!("{HEADER}{}", pretty(&filesend_code())?).into_bytes());
 
     let owned: Vec<_> = PACKAGES.iter().map(|package| package.name).collect();
-    if let Some(file) = descriptors.file.iter().find(|file| {
-        !file.package().starts_with("google.protobuf") && !owned.contains(&file.package())
-    }) {
-        bail!(
-            "No crate is listed for package `{}` of `{}`",
-            file.package(),
-            file.name()
-        );
+    if let Some(file) = descriptors
+        .file
+        .iter()
+        .find(|file| !file.package().starts_with("google.protobuf") && !owned.contains(&file.package()))
+    {
+        bail!("No crate is listed for package `{}` of `{}`", file.package(), file.name());
     }
     Ok(files)
 }
 
 fn find_protos(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = fs::read_dir(dir)
-        .with_context(|| format!("Reading directory `{}` failed", dir.display()))?;
+    let entries =
+        fs::read_dir(dir).with_context(|| format!("Reading directory `{}` failed", dir.display()))?;
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() {
             find_protos(&path, found)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "proto")
-        {
+        } else if path.extension().is_some_and(|extension| extension == "proto") {
             found.push(path);
         }
     }
@@ -228,28 +209,17 @@ fn package_code(package: &Package, descriptors: &FileDescriptorSet) -> Result<St
         // The path of a package that this one is inside of would claim this
         // one's types too.
         for name in top_level_types(other, descriptors) {
-            config.extern_path(
-                format!(".{}.{name}", other.name),
-                format!("{}::{name}", other.path),
-            );
+            config.extern_path(format!(".{}.{name}", other.name), format!("{}::{name}", other.path));
         }
     }
     config.service_generator(
-        tonic_prost_build::configure()
-            .build_client(true)
-            .build_server(true)
-            .service_generator(),
+        tonic_prost_build::configure().build_client(true).build_server(true).service_generator(),
     );
     // prost-build wants to see all files to decide what a message can derive.
     let requests = descriptors
         .file
         .iter()
-        .map(|file| {
-            (
-                Module::from_protobuf_package_name(file.package()),
-                adapt(file),
-            )
-        })
+        .map(|file| (Module::from_protobuf_package_name(file.package()), adapt(file)))
         .collect();
     let code = config
         .generate(requests)
@@ -288,14 +258,10 @@ fn top_level_types<'a>(
     package: &'a Package,
     descriptors: &'a FileDescriptorSet,
 ) -> impl Iterator<Item = &'a str> {
-    descriptors
-        .file
-        .iter()
-        .filter(|file| file.package() == package.name)
-        .flat_map(|file| {
-            let messages = file.message_type.iter().map(|message| message.name());
-            messages.chain(file.enum_type.iter().map(|kind| kind.name()))
-        })
+    descriptors.file.iter().filter(|file| file.package() == package.name).flat_map(|file| {
+        let messages = file.message_type.iter().map(|message| message.name());
+        messages.chain(file.enum_type.iter().map(|kind| kind.name()))
+    })
 }
 
 /// What prost is to see of a file.
@@ -315,19 +281,14 @@ fn adapt(file: &FileDescriptorProto) -> FileDescriptorProto {
 
 fn expose_entries(message: &mut DescriptorProto) {
     for nested in &mut message.nested_type {
-        if nested
-            .options
-            .as_ref()
-            .is_some_and(|options| options.map_entry())
-        {
+        if nested.options.as_ref().is_some_and(|options| options.map_entry()) {
             nested.options = None;
             for (index, field) in (0i32..).zip(&mut nested.field) {
                 field.proto3_optional = Some(true);
                 field.oneof_index = Some(index);
-                nested.oneof_decl.push(OneofDescriptorProto {
-                    name: Some(format!("_{}", field.name())),
-                    options: None,
-                });
+                nested
+                    .oneof_decl
+                    .push(OneofDescriptorProto { name: Some(format!("_{}", field.name())), options: None });
             }
         }
         expose_entries(nested);

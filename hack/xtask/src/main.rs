@@ -2,9 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod codegen;
+mod deny;
 mod schema;
+mod tidy;
+mod workspace;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -25,12 +28,33 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Check layers, the ledger of packages, manifests, sources and unused dependencies
+    Tidy,
+    /// Check licences, banned crates and sources of what the lock file names
+    Deny,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a task")]
+fn report(error: &anyhow::Error) {
+    eprintln!("xtask: {error:#}");
+}
+
+fn run() -> Result<()> {
     let root = root()?;
     match Cli::parse().task {
         Task::Codegen { check } => codegen::run(&root, check),
+        Task::Tidy => tidy::run(&root),
+        Task::Deny => deny::run(&root),
     }
 }
 

@@ -14,27 +14,17 @@ use prost_types::{
 /// in the order of their numbers.
 pub(crate) fn code(package: &str, descriptors: &FileDescriptorSet) -> Result<String> {
     let mut messages = BTreeMap::new();
-    for file in descriptors
-        .file
-        .iter()
-        .filter(|file| file.package() == package)
-    {
+    for file in descriptors.file.iter().filter(|file| file.package() == package) {
         for message in &file.message_type {
             collect(&format!(".{package}"), message, &mut messages);
         }
     }
-    let index: BTreeMap<&str, usize> = messages
-        .keys()
-        .enumerate()
-        .map(|(at, name)| (name.as_str(), at))
-        .collect();
+    let index: BTreeMap<&str, usize> =
+        messages.keys().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
 
     let mut out = String::new();
     for (name, at) in &index {
-        let constant = name
-            .trim_start_matches(&format!(".{package}."))
-            .replace('.', "_")
-            .to_uppercase();
+        let constant = name.trim_start_matches(&format!(".{package}.")).replace('.', "_").to_uppercase();
         if constant == "OP" {
             writeln!(out, "pub(crate) const {constant}: usize = {at};")?;
         }
@@ -43,11 +33,7 @@ pub(crate) fn code(package: &str, descriptors: &FileDescriptorSet) -> Result<Str
     for (name, message) in &messages {
         let mut fields: Vec<_> = message.field.iter().collect();
         fields.sort_by_key(|field| field.number());
-        writeln!(
-            out,
-            "Message {{ name: \"{}\", fields: &[",
-            name.trim_start_matches('.')
-        )?;
+        writeln!(out, "Message {{ name: \"{}\", fields: &[", name.trim_start_matches('.'))?;
         for field in fields {
             writeln!(
                 out,
@@ -89,17 +75,11 @@ fn kind(field: &FieldDescriptorProto, index: &BTreeMap<&str, usize>) -> Result<S
                 .with_context(|| format!("`{}` is of another package", field.type_name()))?;
             format!("Kind::Message({at})")
         }
-        other => bail!(
-            "Field `{}` has type {other:?}, which LLB does not use",
-            field.name()
-        ),
+        other => bail!("Field `{}` has type {other:?}, which LLB does not use", field.name()),
     })
 }
 
-fn rule(
-    field: &FieldDescriptorProto,
-    messages: &BTreeMap<String, &DescriptorProto>,
-) -> Result<String> {
+fn rule(field: &FieldDescriptorProto, messages: &BTreeMap<String, &DescriptorProto>) -> Result<String> {
     if field.label() == Label::Repeated {
         let is_map = messages
             .get(field.type_name())
