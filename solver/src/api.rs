@@ -189,6 +189,12 @@ pub(crate) trait OpShared<D: Domain>: Send + Sync {
     fn payload(&self) -> Arc<D::Vertex>;
 }
 
+impl<D: Domain> Clone for OpContext<D> {
+    fn clone(&self) -> Self {
+        Self { vertex: self.vertex.clone(), shared: self.shared.clone(), cancelled: self.cancelled.clone() }
+    }
+}
+
 impl<D: Domain> OpContext<D> {
     /// The vertex that the op belongs to.
     pub fn vertex(&self) -> &VertexSpec<D> {

@@ -88,9 +88,9 @@ impl ContentDigest<LlbDomain> for ContentKey {
             let options = ChecksumOptions {
                 follow_links: selector.follow_links,
                 wildcard: selector.wildcard,
-                include_patterns: selector.include.clone(),
-                exclude_patterns: selector.exclude.clone(),
-                required_paths: selector.required.clone(),
+                include: selector.include.clone(),
+                exclude: selector.exclude.clone(),
+                required: selector.required.clone(),
             };
             let digest = self
                 .services
