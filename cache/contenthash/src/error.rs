@@ -35,6 +35,15 @@ pub enum Error {
         /// Why it failed.
         source: buildkit_util_system::Error,
     },
+    /// A path in an empty tree.
+    #[error("{0}: no such file or directory")]
+    Empty(String),
+    /// The ref could not be mounted.
+    #[error(transparent)]
+    Cache(#[from] buildkit_cache::Error),
+    /// Hashing did not come to its end.
+    #[error("Failed to hash files: {0}")]
+    Interrupted(String),
     /// Stored records are damaged.
     #[error("Stored content digests are damaged")]
     Damaged,
@@ -59,7 +68,9 @@ fn reason(error: &buildkit_util_system::Error) -> String {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotFound(_) => Kind::NotFound,
+            Self::NotFound(_) | Self::Empty(_) => Kind::NotFound,
+            Self::Cache(error) => error.kind(),
+            Self::Interrupted(_) => Kind::Internal,
             Self::TooManyLinks | Self::Pattern(_) | Self::Mode { .. } => Kind::InvalidArgument,
             Self::NeedsFiles => Kind::FailedPrecondition,
             Self::Io { source, .. } => source.kind(),
