@@ -1,11 +1,81 @@
-use buildkit_session::SessionServer;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
 
-use crate::{BuildRequest, Result};
+use buildkit_session::SessionServer;
+use buildkit_session_filesync::{FileOutput, FsSyncProvider, FsSyncTarget, Target};
+use buildkit_util_fsutil::{DirFs, FileSystem, FilterFs, FilterOptions, MapResult};
+
+use crate::{BuildRequest, Error, Export, ExportTarget, Result};
 
 /// Adds the services to the session by which the daemon gets at what the build may use.
 pub(crate) fn attach(session: &mut SessionServer, request: &mut BuildRequest) -> Result<()> {
+    if !request.local.is_empty() {
+        let dirs = request
+            .local
+            .iter()
+            .map(|(name, path)| {
+                let error = |error| Error::settings(format!("Failed to read `{name}`: {error}"));
+                let dir = DirFs::open(path).map_err(error)?;
+                // Who owns files here says nothing to the build.
+                let options = FilterOptions {
+                    map: Some(Arc::new(|_, stat| {
+                        (stat.uid, stat.gid) = (0, 0);
+                        MapResult::Keep
+                    })),
+                    ..FilterOptions::default()
+                };
+                let dir = FilterFs::new(Arc::new(dir), &options).map_err(error)?;
+                Ok((name.clone(), Arc::new(dir) as Arc<dyn FileSystem>))
+            })
+            .collect::<Result<_>>()?;
+        session.allow(FsSyncProvider::new(dirs).service(), FsSyncProvider::METHODS);
+    }
+    let targets: BTreeMap<usize, Target> = request
+        .exports
+        .iter()
+        .enumerate()
+        .filter_map(|(id, export)| Some((id, target(export)?)))
+        .collect();
+    if !targets.is_empty() {
+        session.allow(FsSyncTarget::new(targets), FsSyncTarget::METHODS);
+    }
     for add in request.attach.drain(..) {
         add(session);
     }
     Ok(())
+}
+
+fn target(export: &Export) -> Option<Target> {
+    match &export.target {
+        ExportTarget::None => None,
+        ExportTarget::Directory(path) => {
+            let delete = export.attrs.get("mode").is_some_and(|mode| mode == "delete");
+            Some(Target::Dir { path: path.clone(), delete })
+        }
+        ExportTarget::File(file) => {
+            let file = file.clone();
+            Some(Target::File(Arc::new(move |_| Ok(Some(Box::new(Output(file.clone())))))))
+        }
+    }
+}
+
+/// A file that is open already.
+struct Output(Arc<File>);
+
+impl Write for Output {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl FileOutput for Output {
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -128,7 +128,7 @@ impl Client {
         Ok(response.into_inner().record)
     }
 
-    /// The records of the cache, the largest first.
+    /// The records of the cache, the smallest first.
     ///
     /// # Errors
     /// When the daemon cannot be asked or does not understand a filter.
@@ -137,7 +137,7 @@ impl Client {
         let response = self.control().disk_usage(request).await;
         let response = response.map_err(|s| Error::request("failed to call diskusage", &s))?;
         let mut records = response.into_inner().record;
-        records.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+        records.sort_by(|a, b| a.size.cmp(&b.size).then_with(|| a.id.cmp(&b.id)));
         Ok(records)
     }
 

@@ -1,2 +1,91 @@
 //! The build client.
-fn main() {}
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
+
+mod build;
+mod cli;
+mod connect;
+mod debug;
+mod dial_stdio;
+mod disk_usage;
+mod duration;
+mod excerpt;
+mod flags;
+mod missing;
+mod prune;
+mod table;
+mod template;
+mod time;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let args = flags::normalize(std::env::args_os(), &Cli::command());
+    let cli = match Cli::command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m))
+    {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", excerpt::of(&error));
+            if cli.global.debug {
+                eprintln!("error: {error:#}\n{}", error.backtrace());
+            } else {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Help and version go to standard output and are no failure.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        eprint!("{error}");
+        return ExitCode::FAILURE;
+    }
+    print!("{error}");
+    ExitCode::SUCCESS
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    start_logging(cli)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("Starting failed")?;
+    let result = runtime.block_on(async {
+        match &cli.command {
+            Command::Build(args) => build::run(&cli.global, args).await,
+            Command::Du(args) => disk_usage::run(&cli.global, args).await,
+            Command::Prune(args) => prune::run(&cli.global, args).await,
+            Command::PruneHistories(_) => missing::history("prune-histories"),
+            Command::Debug(args) => debug::run(&cli.global, &args.command).await,
+            Command::DialStdio => dial_stdio::run(&cli.global).await,
+        }
+    });
+    // Reads of standard input that go on must not keep the program.
+    runtime.shutdown_background();
+    result
+}
+
+fn start_logging(cli: &Cli) -> Result<()> {
+    let level = if cli.global.debug { "debug" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::new(format!("warn,buildctl={level},buildkit={level}"));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.global.log_format.as_str() {
+        "json" => builder.json().init(),
+        "text" | "" => builder.with_ansi(false).init(),
+        other => bail!("unsupported log type {other:?}"),
+    }
+    Ok(())
+}

@@ -1,2 +1,10 @@
-//! SSH agents and keys that a client offers to builds.
+//! Offers the SSH agents of the client's machine to builds.
+//!
+//! Builds may list keys and have things signed; they cannot add or remove keys, lock the agent or
+//! use its extensions. A raw socket is passed on as it is.
 #![forbid(unsafe_code)]
+
+mod agents;
+mod filter;
+
+pub use agents::{Agent, Agents, Error};

@@ -1,0 +1,71 @@
+//! Values of flags that hold several `key=value` pairs.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+
+/// The fields of one line of CSV, quoted ones without their quotes.
+pub(crate) fn csv(line: &str) -> Result<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(line.as_bytes());
+    let record = match reader.records().next() {
+        Some(record) => record.with_context(|| format!("failed to parse {line:?} as CSV"))?,
+        None => return Ok(Vec::new()),
+    };
+    Ok(record.iter().map(str::to_owned).collect())
+}
+
+/// The pairs of one line of CSV, keys in lower case. `type` is apart.
+pub(crate) fn typed(line: &str) -> Result<(String, BTreeMap<String, String>)> {
+    let (mut kind, mut attrs) = (String::new(), BTreeMap::new());
+    for field in csv(line)? {
+        let Some((key, value)) = field.split_once('=') else { bail!("invalid value {field}") };
+        let key = key.to_lowercase();
+        if key == "type" {
+            value.clone_into(&mut kind);
+        } else {
+            attrs.insert(key, value.to_owned());
+        }
+    }
+    Ok((kind, attrs))
+}
+
+/// Pairs that are given one by one.
+pub(crate) fn pairs(list: &[String]) -> Result<BTreeMap<String, String>> {
+    list.iter()
+        .map(|pair| {
+            let (key, value) =
+                pair.split_once('=').with_context(|| format!("invalid value {pair}"))?;
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+/// A truth value as Go reads it.
+pub(crate) fn bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_fields() {
+        assert_eq!(csv(r#"type=x,"a=b,c",d="#).expect("fits"), ["type=x", "a=b,c", "d="]);
+        assert_eq!(csv(r#""name=a ""b""""#).expect("fits"), [r#"name=a "b""#]);
+        let (kind, attrs) = typed(r#"Type=local,"Names=a,b",dest=X"#).expect("fits");
+        assert_eq!(kind, "local");
+        assert_eq!(attrs.into_iter().collect::<Vec<_>>(), [
+            ("dest".to_owned(), "X".to_owned()),
+            ("names".to_owned(), "a,b".to_owned()),
+        ]);
+        assert_eq!(typed("type").expect_err("no value").to_string(), "invalid value type");
+    }
+}

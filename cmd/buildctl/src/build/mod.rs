@@ -1,0 +1,237 @@
+mod cache;
+mod fields;
+mod metadata;
+mod metrics;
+mod options;
+mod output;
+mod policy;
+mod secret;
+mod ssh;
+mod trace;
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use buildkit_client::{Attach, BuildRequest, BuildResponse, Frontend};
+use buildkit_session_secrets::SecretsService;
+use buildkit_session_secrets_secretsprovider::Store;
+use buildkit_session_sshforward::SshService;
+use buildkit_session_sshforward_sshprovider::Agents;
+use buildkit_solver_pb::{Definition, OpMetadata, map};
+use buildkit_util_appcontext as tasks;
+use buildkit_util_cachedigest::Digest;
+use buildkit_util_progress::SolveStatus;
+use buildkit_util_progress_progressui::{Display, Mode, Settings, Terminal};
+use prost::Message as _;
+use tokio::sync::mpsc;
+
+use crate::cli::{Build, Global};
+use crate::connect::connect;
+use crate::missing;
+
+use metrics::Metrics;
+use trace::TraceFile;
+
+/// Messages that may wait to be shown.
+const QUEUE: usize = 64;
+
+pub(crate) async fn run(global: &Global, args: &Build) -> Result<()> {
+    let start = Instant::now();
+    let (cancel, _) = tasks::shutdown_signals().context("failed to watch for signals")?;
+    let request = request(args)?;
+    let reference = request.reference.clone();
+    let (display, trace) = display(args, &reference)?;
+    let is_interactive = display.is_interactive();
+    let client = connect(global).await?;
+
+    let (to_tee, messages) = mpsc::channel(QUEUE);
+    let (to_display, shown) = mpsc::channel(QUEUE);
+    let tee = tasks::spawn(tee(messages, to_display, trace));
+    let display = tasks::spawn(display.run(shown));
+    let result = client.build(request, to_tee, cancel).await;
+    // The display ends with the progress; what failed is told after it.
+    let (trace, metrics) = tee.await.context("progress was lost")?;
+    let warnings = display.await.context("progress was lost")?;
+    if let Some(path) = &args.ref_file {
+        metadata::replace(path, reference.as_bytes())?;
+    }
+    if is_interactive {
+        if let Ok(warnings) = &warnings
+            && !warnings.is_empty()
+        {
+            let plural = if warnings.len() == 1 { "" } else { "s" };
+            eprintln!("{} warning{plural} found", warnings.len());
+        }
+        if let Some(trace) = &trace {
+            eprintln!("Timing and logs of each step: {}", trace.path().display());
+        }
+    }
+    let response = result?;
+    warnings?;
+    if let Some(path) = &args.metadata_file {
+        metadata::write(path, &response.exporter)?;
+    }
+    print_result(&response)?;
+    if let Some(target) = &args.debug_json_cache_metrics {
+        write_metrics(target, &metrics.text(start.elapsed()))?;
+    }
+    Ok(())
+}
+
+/// What the flags ask for.
+fn request(args: &Build) -> Result<BuildRequest> {
+    if !args.registry_auth_tlscontext.is_empty() {
+        missing::service("build --registry-auth-tlscontext", "session's auth service")?;
+    }
+    if !args.oci_layout.is_empty() {
+        missing::service("build --oci-layout", "session's content service")?;
+    }
+    let mut attach: Vec<Attach> = Vec::new();
+    if !args.ssh.is_empty() {
+        let agents = ssh::parse(&args.ssh)?;
+        let agents = Arc::new(Agents::new(agents, |name| std::env::var(name).ok())?);
+        attach.push(Box::new(|session| {
+            session.allow(SshService::server(agents), SshService::METHODS);
+        }));
+    }
+    if !args.secret.is_empty() {
+        let store = Arc::new(Store::new(secret::parse(&args.secret)?)?);
+        attach.push(Box::new(|session| {
+            session.allow(SecretsService::server(store), SecretsService::METHODS);
+        }));
+    }
+    options::check_entitlements(&args.allow)?;
+    let mut frontend = Frontend {
+        name: args.frontend.clone(),
+        options: options::parse(&args.opt, |name| std::env::var(name).ok()).context("invalid opt")?,
+    };
+    let exports = output::parse(&args.output)?;
+    let cache_exports = cache::exports(&args.export_cache)?;
+    let cache_imports = cache::imports(&args.import_cache)?;
+    let source_policy = args.source_policy_file.as_deref().map(policy::read).transpose()?;
+    let local = options::local(&args.local).context("invalid local")?;
+    let definition = if frontend.name.is_empty() {
+        Some(read_definition(args.no_cache)?)
+    } else {
+        if args.no_cache {
+            frontend.options.insert("no-cache".to_owned(), String::new());
+        }
+        None
+    };
+    Ok(BuildRequest {
+        reference: buildkit_identity::new_id(),
+        definition,
+        frontend,
+        exports,
+        cache_exports,
+        cache_imports,
+        local,
+        entitlements: args.allow.clone(),
+        source_policy,
+        proxy_network: args.proxy_network,
+        attach,
+        ..BuildRequest::default()
+    })
+}
+
+/// Reads a definition from standard input; with `no_cache` every op ignores the cache.
+fn read_definition(no_cache: bool) -> Result<Definition> {
+    let mut stdin = std::io::stdin();
+    if rustix::termios::isatty(&stdin) {
+        bail!("please specify --frontend or pipe LLB definition to stdin");
+    }
+    let mut data = Vec::new();
+    stdin.read_to_end(&mut data).context("failed to read standard input")?;
+    let mut definition = Definition::decode(data.as_slice()).context("failed to parse input")?;
+    if definition.def.is_empty() {
+        bail!("empty definition sent to build. Specify --frontend instead?");
+    }
+    if no_cache {
+        let mut metadata: BTreeMap<String, OpMetadata> = map::to_map(definition.metadata);
+        for op in &definition.def {
+            let digest = Digest::sha256(op).as_str().to_owned();
+            metadata.entry(digest).or_default().ignore_cache = true;
+        }
+        definition.metadata = map::from_map(metadata);
+    }
+    Ok(definition)
+}
+
+/// How progress is shown, and the file that keeps it: the one asked for, or on a terminal a
+/// temporary one.
+fn display(
+    args: &Build,
+    reference: &str,
+) -> Result<(Display<std::io::Stderr>, Option<TraceFile>)> {
+    let (settings, problems) = Settings::from_env();
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+    let mut mode: Mode = args.progress.parse()?;
+    if mode == Mode::Auto
+        && let Some(text) = std::env::var("BUILDKIT_PROGRESS").ok().filter(|text| !text.is_empty())
+    {
+        mode = text.parse()?;
+    }
+    let stderr = std::io::stderr();
+    let terminal = Terminal::of(&stderr);
+    let display = Display::new(stderr, terminal, mode, "Building", settings)?;
+    let trace = match &args.trace {
+        Some(path) => Some(TraceFile::open(path)?),
+        None if display.is_interactive() => TraceFile::temporary(reference)
+            .inspect_err(|error| tracing::debug!(%error, "no trace file"))
+            .ok(),
+        None => None,
+    };
+    Ok((display, trace))
+}
+
+/// Writes progress into the trace file and counts it on its way to the display.
+async fn tee(
+    mut messages: mpsc::Receiver<SolveStatus>,
+    display: mpsc::Sender<SolveStatus>,
+    mut trace: Option<TraceFile>,
+) -> (Option<TraceFile>, Metrics) {
+    let mut metrics = Metrics::default();
+    while let Some(message) = messages.recv().await {
+        metrics.add(&message);
+        if let Some(file) = &mut trace
+            && let Err(error) = file.write(&message)
+        {
+            tracing::warn!("{error:#}");
+            trace = None;
+        }
+        // A display that cannot write any more does not stop the build.
+        let _ = display.send(message).await;
+    }
+    (trace, metrics)
+}
+
+/// Prints what a frontend answered instead of making a tree.
+fn print_result(response: &BuildResponse) -> Result<()> {
+    let mut out = Vec::new();
+    match response.metadata.get("result.txt") {
+        Some(text) => out.extend_from_slice(text),
+        None => {
+            for (key, value) in response.metadata.iter().filter(|(key, _)| key.starts_with("result.")) {
+                out.extend_from_slice(key.as_bytes());
+                out.push(b'\n');
+                out.extend_from_slice(value);
+                out.push(b'\n');
+            }
+        }
+    }
+    std::io::stdout().write_all(&out).context("failed to write to standard output")
+}
+
+fn write_metrics(target: &str, text: &str) -> Result<()> {
+    match target {
+        "stdout" => print!("{text}"),
+        "stderr" => eprint!("{text}"),
+        path => fs_err::write(path, text)?,
+    }
+    Ok(())
+}
