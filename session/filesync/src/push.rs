@@ -96,8 +96,17 @@ pub fn copy_file_writer(
         headers::set(&mut map, &key, std::slice::from_ref(value))?;
     }
     headers::set(&mut map, headers::EXPORTER_ID_HEADER, &[exporter_id.to_string()])?;
-    let (messages, queue) = mpsc::channel(QUEUE);
-    let mut call = Request::new(ReceiverStream::new(queue));
+    let (messages, queue) = mpsc::channel::<Option<BytesMessage>>(QUEUE);
+    // A file that is given up must not look complete: without the word of the end the call never
+    // ends by itself, and is aborted.
+    let messages_to_end = futures::stream::unfold(queue, |mut queue| async move {
+        match queue.recv().await {
+            Some(Some(message)) => Some((message, queue)),
+            Some(None) => None,
+            None => std::future::pending().await,
+        }
+    });
+    let mut call = Request::new(messages_to_end);
     *call.metadata_mut() = map;
     let mut client = FileSendClient::new(caller.channel())
         .max_decoding_message_size(MAX_MESSAGE_SIZE)
@@ -115,7 +124,7 @@ pub fn copy_file_writer(
 /// Write with [`write_bytes`](Self::write_bytes) from tasks, or through [`io::Write`] from threads
 /// that may block.
 pub struct FileWriter {
-    messages: mpsc::Sender<BytesMessage>,
+    messages: mpsc::Sender<Option<BytesMessage>>,
     call: TaskGuard<Result<(), Status>>,
     buffer: BytesMut,
 }
@@ -139,7 +148,7 @@ impl FileWriter {
     }
 
     async fn send(&mut self, data: Bytes) -> Result<(), Error> {
-        match self.messages.send(BytesMessage { data }).await {
+        match self.messages.send(Some(BytesMessage { data })).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.ended().await),
         }
@@ -163,14 +172,15 @@ impl FileWriter {
             let data = self.buffer.split().freeze();
             self.send(data).await?;
         }
-        drop(self.messages);
+        // If nobody takes it, the call has ended and says why.
+        let _ = self.messages.send(None).await;
         self.call.await.map_err(Error::Task)?.map_err(Error::from)
     }
 
     fn send_blocking(&mut self) -> io::Result<()> {
         let data = self.buffer.split().freeze();
         self.messages
-            .blocking_send(BytesMessage { data })
+            .blocking_send(Some(BytesMessage { data }))
             .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "client ended the transfer"))
     }
 }

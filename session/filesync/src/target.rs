@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use buildkit_session::MAX_MESSAGE_SIZE;
@@ -15,6 +16,7 @@ use buildkit_util_fsutil::{Differ, Error as FsError, ReceiveOptions, receive};
 use buildkit_util_system::Root;
 use futures::{Stream, StreamExt};
 use http::HeaderMap;
+use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::body::Body;
@@ -106,10 +108,19 @@ impl tower::Service<http::Request<Body>> for FsSyncTarget {
                     grpc.streaming(service, request).await
                 }
                 Some(Target::File(open)) => {
+                    // A request that is aborted ends like one that is complete; only its body tells.
+                    let aborted = Arc::new(AtomicBool::new(false));
+                    let flag = aborted.clone();
+                    let request = request.map(|body| {
+                        Body::new(body.map_err(move |status| {
+                            flag.store(true, Ordering::SeqCst);
+                            status
+                        }))
+                    });
                     let mut grpc = Grpc::new(ProstCodec::<BytesMessage, BytesMessage>::default())
                         .max_decoding_message_size(MAX_MESSAGE_SIZE)
                         .max_encoding_message_size(MAX_MESSAGE_SIZE);
-                    grpc.streaming(IntoFile { open: open.clone() }, request).await
+                    grpc.streaming(IntoFile { open: open.clone(), aborted }, request).await
                 }
             })
         })
@@ -173,6 +184,7 @@ fn open_dir(path: &Path) -> Result<Root, FsError> {
 
 struct IntoFile {
     open: OpenFile,
+    aborted: Arc<AtomicBool>,
 }
 
 type BytesStream = Pin<Box<dyn Stream<Item = Result<BytesMessage, Status>> + Send>>;
@@ -183,10 +195,10 @@ impl StreamingService<BytesMessage> for IntoFile {
     type Future = Pin<Box<dyn Future<Output = Result<Response<BytesStream>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Streaming<BytesMessage>>) -> Self::Future {
-        let open = self.open.clone();
+        let (open, aborted) = (self.open.clone(), self.aborted.clone());
         Box::pin(async move {
             let (metadata, _, incoming) = request.into_parts();
-            write_file(open, described(metadata.as_ref()), incoming).await?;
+            write_file(open, described(metadata.as_ref()), incoming, &aborted).await?;
             let nothing: BytesStream = Box::pin(futures::stream::empty());
             Ok(Response::new(nothing))
         })
@@ -206,6 +218,7 @@ async fn write_file(
     open: OpenFile,
     metadata: BTreeMap<String, String>,
     mut incoming: Streaming<BytesMessage>,
+    aborted: &AtomicBool,
 ) -> Result<(), Status> {
     let (messages, mut queue) = mpsc::channel::<BytesMessage>(4);
     let (complete, is_complete) = tokio::sync::oneshot::channel::<()>();
@@ -234,6 +247,9 @@ async fn write_file(
                 break;
             }
         }
+    }
+    if aborted.load(Ordering::SeqCst) {
+        cut_off.get_or_insert_with(|| Status::cancelled("transfer was aborted"));
     }
     match cut_off {
         None => drop(complete.send(())),
