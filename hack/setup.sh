@@ -15,9 +15,14 @@ need ssh-agent openssh-client
 need dot graphviz
 need jq jq
 need docker-registry docker-registry
+need python3 python3
 # A dynamic busybox is of no use as a root file system.
 if command -v busybox >/dev/null 2>&1 && ldd "$(command -v busybox)" >/dev/null 2>&1; then
 	missing="$missing busybox-static"
+fi
+# Prebuilt checkers come from the Python index.
+if ! python3 -m pip --version >/dev/null 2>&1; then
+	missing="$missing python3-pip"
 fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

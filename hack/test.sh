@@ -1,5 +1,6 @@
 #!/bin/sh
 # Runs all tests. They need root: they mount, make namespaces and run containers.
+# BUILDKIT_TEST_SOAK=1 makes those that can run longer do so.
 set -eu
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" != 0 ]; then
@@ -7,11 +8,15 @@ if [ "$(id -u)" != 0 ]; then
 	exit 1
 fi
 cargo=${CARGO:-cargo}
-# The end-to-end tests drive these binaries.
-$cargo build --locked -p buildkit-cmd-buildkitd -p buildkit-cmd-buildctl
+profile=default
+[ -z "${BUILDKIT_TEST_SOAK:-}" ] || profile=soak
+# The end-to-end tests drive these binaries. The same packages and features as the tests have, so that
+# nothing is built twice.
+$cargo build --locked --workspace --bins
 if $cargo nextest --version >/dev/null 2>&1; then
-	$cargo nextest run --locked --workspace
+	$cargo nextest run --locked --workspace --profile "$profile" --no-tests=fail
 else
-	$cargo test --locked --workspace --lib --bins --tests
+	$cargo test --locked --workspace --lib --bins --tests --no-fail-fast
 fi
+# nextest does not run the examples in documentation.
 $cargo test --locked --workspace --doc --quiet
