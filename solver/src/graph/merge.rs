@@ -23,6 +23,12 @@ impl Graph {
     /// Enters an edge into the index and merges it with an older one that has a key in common.
     pub(super) fn find_twin(&mut self, id: EdgeId) {
         let Some(inputs) = self.ways(id) else { return };
+        let now = self.next();
+        if let Some(edge) = self.edge_mut(id)
+            && edge.age == 0
+        {
+            edge.age = now;
+        }
         let mut twins = self.index.common(&inputs);
         self.index.add(id, inputs.into_iter().flatten());
         twins.retain(|twin| *twin != id);

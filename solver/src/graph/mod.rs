@@ -153,10 +153,9 @@ impl Graph {
 
     /// Makes the edge if its node lives and has it not yet.
     fn ensure_edge(&mut self, id: EdgeId) {
-        let age = self.next();
         let Some(node) = self.node_mut(id.node) else { return };
         if let Err(at) = node.edges.binary_search_by_key(&id.output, |edge| edge.output) {
-            let edge = Box::new(EdgeNode::new(id.output, age, &node.inputs));
+            let edge = Box::new(EdgeNode::new(id.output, &node.inputs));
             node.edges.insert(at, edge);
             self.queue(id, UPDATE);
         }

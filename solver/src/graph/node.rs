@@ -123,6 +123,7 @@ pub(crate) enum Need {
 /// One output of a node.
 pub(crate) struct EdgeNode {
     pub(crate) output: OutputIndex,
+    /// When its key was first known, 0 before.
     pub(crate) age: u64,
     pub(crate) state: EdgeState,
     pub(crate) level: Level,
@@ -146,10 +147,10 @@ pub(crate) struct EdgeNode {
 }
 
 impl EdgeNode {
-    pub(crate) fn new(output: OutputIndex, age: u64, inputs: &[EdgeId]) -> Self {
+    pub(crate) fn new(output: OutputIndex, inputs: &[EdgeId]) -> Self {
         Self {
             output,
-            age,
+            age: 0,
             state: EdgeState::Searching,
             level: Level::Nothing,
             wants: [0; 4],

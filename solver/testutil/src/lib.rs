@@ -2,5 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod fake;
+mod program;
+mod sim;
 
 pub use fake::{Failing, FakeDomain, FakeError, FakeGraph, FakeOp, FakeOutput, FakeResults, digest, output};
+pub use program::{Features, Program, ProgramJob, ProgramVertex, Random};
+pub use sim::{JobReport, Play, Simulation, repeats_itself};

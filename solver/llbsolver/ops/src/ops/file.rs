@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,242 +10,34 @@ use buildkit_solver::{CacheMapStep, Op, OpContext};
 use buildkit_solver_errdefs::Subject;
 use buildkit_solver_llbsolver_file as file;
 use buildkit_solver_pb::file_action::Action;
-use buildkit_solver_pb::user_opt::User;
-use buildkit_solver_pb::{ChownOpt, UserOpt};
-use buildkit_util_appcontext as tasks;
+use buildkit_solver_pb::{ChownOpt, UserOpt, user_opt::User};
+use buildkit_util_appcontext::spawn_blocking;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_system::Root;
+use futures::future::{BoxFuture, FutureExt as _, Shared};
 
 use super::{acquire, definition_map};
 use crate::domain::{LlbDomain, OpServices, Tree, failed};
 use crate::spec::{FileInput, FileSpec, OpSpec, TypedVertex};
 use crate::{Error, Result};
 
-/// Changes files.
+/// Changes files. Actions that do not need each other run side by side.
 pub(super) struct FileOp {
     services: Arc<OpServices>,
     vertex: Arc<TypedVertex>,
 }
 
-/// A tree that an action changes. The mount goes first.
-struct Active {
-    mount: LocalMount,
-    tree: MutableRef,
-}
-
-/// What an action has made.
-enum Made {
-    /// Nothing yet, or taken over by the action that goes on with it.
-    Nothing,
-    /// A tree that the only action that needs it will go on with.
-    Active(Active),
-    /// A tree for several.
-    Tree(Tree),
-}
-
-/// A tree that an action reads.
-enum Readable {
-    Mounted(LocalMount),
-    Empty(tempfile::TempDir),
-}
-
-impl Readable {
-    fn root(&self) -> file::Result<Root> {
-        let path = match self {
-            Self::Mounted(mount) => mount.path(),
-            Self::Empty(directory) => directory.path(),
-        };
-        Root::open(path).map_err(|error| file::Error::Invalid(error.to_string()))
-    }
-}
-
-fn cache_error(error: buildkit_cache::Error) -> Error {
-    failed(error.kind(), RemoteError::from_error(&error).message)
-}
-
-/// Trees by whose names an action finds its owner.
-fn owner(action: &Action) -> Option<&ChownOpt> {
-    match action {
-        Action::Mkdir(mkdir) => mkdir.owner.as_ref(),
-        Action::Mkfile(mkfile) => mkfile.owner.as_ref(),
-        Action::Symlink(link) => link.owner.as_ref(),
-        Action::Copy(copy) => copy.owner.as_ref(),
-        Action::Rm(_) => None,
-    }
-}
-
-/// The tree in which a name is looked up.
-fn named_in(user: Option<&UserOpt>, inputs: usize) -> Option<FileInput> {
-    let Some(User::ByName(named)) = user.and_then(|user| user.user.as_ref()) else { return None };
-    let index = usize::try_from(named.input).ok()?;
-    Some(if index < inputs { FileInput::Input(index) } else { FileInput::Action(index - inputs) })
-}
-
-/// Whether an action's tree has to be one that others can read: it is a result, or more than the one
-/// action that goes on with it needs it.
-fn must_commit(spec: &FileSpec, inputs: usize) -> Vec<bool> {
-    let mut continued = vec![0_usize; spec.actions.len()];
-    let mut commit = vec![false; spec.actions.len()];
-    for action in &spec.actions {
-        if let FileInput::Action(at) = action.input {
-            continued[at] += 1;
-        }
-        let owner = owner(&action.action);
-        let names = owner.map(|owner| [owner.user.as_ref(), owner.group.as_ref()]).unwrap_or_default();
-        let read = names.into_iter().filter_map(|user| named_in(user, inputs));
-        for input in read.chain([action.secondary]) {
-            if let FileInput::Action(at) = input
-                && let Some(commit) = commit.get_mut(at)
-            {
-                *commit = true;
-            }
-        }
-    }
-    for &at in &spec.outputs {
-        commit[at] = true;
-    }
-    for (commit, continued) in commit.iter_mut().zip(continued) {
-        *commit |= continued > 1;
-    }
-    commit
-}
-
-/// Performs one action. Blocks.
-fn perform(
-    action: &Action,
-    root: &std::path::Path,
-    secondary: Option<&Readable>,
-    users: Option<&Readable>,
-    groups: Option<&Readable>,
-) -> file::Result<()> {
-    let root = Root::open(root).map_err(|error| file::Error::Invalid(error.to_string()))?;
-    let owner = |chown: &Option<ChownOpt>| {
-        let users = users.map(Readable::root).transpose()?;
-        let groups = groups.map(Readable::root).transpose()?;
-        file::resolve_owner(chown.as_ref(), users.as_ref(), groups.as_ref())
-    };
-    match action {
-        Action::Mkdir(mkdir) => file::mkdir(&root, mkdir, owner(&mkdir.owner)?),
-        Action::Mkfile(mkfile) => file::mkfile(&root, mkfile, owner(&mkfile.owner)?),
-        Action::Symlink(link) => file::symlink(&root, link, owner(&link.owner)?),
-        Action::Rm(rm) => file::rm(&root, rm),
-        Action::Copy(copy) => {
-            let Some(source) = secondary else {
-                return Err(file::Error::Invalid("copy has no source".to_owned()));
-            };
-            file::copy(&source.root()?, &root, copy, owner(&copy.owner)?)
-        }
-    }
-}
+/// The tree that an action made, for all who need it.
+type Made = Shared<BoxFuture<'static, Result<Tree>>>;
 
 impl FileOp {
     pub(super) fn new(services: Arc<OpServices>, vertex: Arc<TypedVertex>) -> Self {
         Self { services, vertex }
     }
+}
 
-    /// The tree that an action changes.
-    async fn active(
-        &self,
-        cx: &OpContext<LlbDomain>,
-        input: FileInput,
-        inputs: &[Tree],
-        made: &mut [Made],
-    ) -> Result<Active> {
-        let below = match input {
-            FileInput::Scratch => None,
-            FileInput::Input(at) => inputs.get(at).cloned().flatten(),
-            FileInput::Action(at) => match std::mem::replace(&mut made[at], Made::Nothing) {
-                Made::Active(active) => return Ok(active),
-                Made::Tree(tree) => {
-                    made[at] = Made::Tree(tree.clone());
-                    tree
-                }
-                Made::Nothing => return Err(failed(Kind::Internal, "File action needs a later one")),
-            },
-        };
-        let options = CreateOptions { description: cx.vertex().name.clone(), ..CreateOptions::default() };
-        let tree = self.services.cache.create(below.as_ref(), options).await.map_err(cache_error)?;
-        let mount = tree.mount_local().await.map_err(cache_error)?;
-        Ok(Active { mount, tree })
-    }
-
-    /// A tree that an action reads.
-    async fn readable(input: FileInput, inputs: &[Tree], made: &[Made]) -> Result<Readable> {
-        let tree = match input {
-            FileInput::Scratch => None,
-            FileInput::Input(at) => inputs.get(at).cloned().flatten(),
-            FileInput::Action(at) => match made.get(at) {
-                Some(Made::Tree(tree)) => tree.clone(),
-                _ => return Err(failed(Kind::Internal, "File action needs a later one")),
-            },
-        };
-        match tree {
-            Some(tree) => tree.mount_local().await.map(Readable::Mounted).map_err(cache_error),
-            None => tempfile::tempdir().map(Readable::Empty).map_err(|error| {
-                failed(Kind::of_io(&error), format!("Failed to make an empty directory: {error}"))
-            }),
-        }
-    }
-
-    /// Performs one action and gives back the tree that it changed.
-    async fn act(
-        &self,
-        cx: &OpContext<LlbDomain>,
-        spec: &FileSpec,
-        at: usize,
-        inputs: &[Tree],
-        made: &mut [Made],
-    ) -> Result<Active> {
-        let action = &spec.actions[at];
-        let chown = owner(&action.action);
-        let named = |user: Option<&UserOpt>| named_in(user, inputs.len());
-        let mut read = [None, None, None];
-        let wanted = [
-            matches!(action.action, Action::Copy(_)).then_some(action.secondary),
-            named(chown.and_then(|chown| chown.user.as_ref())),
-            named(chown.and_then(|chown| chown.group.as_ref())),
-        ];
-        for (slot, input) in read.iter_mut().zip(wanted) {
-            if let Some(input) = input {
-                *slot = Some(Self::readable(input, inputs, made).await?);
-            }
-        }
-        let active = self.active(cx, action.input, inputs, made).await?;
-        let vertex = self.vertex.clone();
-        // What the work needs goes along: if nobody waits any more, it still ends before it is released.
-        let work = tasks::spawn_blocking(move || {
-            let result = match &vertex.op {
-                OpSpec::File(spec) => {
-                    let [secondary, users, groups] = &read;
-                    let action = &spec.actions[at].action;
-                    perform(action, active.mount.path(), secondary.as_ref(), users.as_ref(), groups.as_ref())
-                }
-                _ => Err(file::Error::Invalid("Vertex is not a file op".to_owned())),
-            };
-            drop(read);
-            (active, result)
-        });
-        let (active, result) = work.await.map_err(|error| failed(Kind::Internal, error.to_string()))?;
-        match result {
-            Ok(()) => Ok(active),
-            Err(error) => {
-                let mut mounts = vec![None; spec.actions.len()];
-                drop(active.mount);
-                match active.tree.commit().await {
-                    Ok(tree) => mounts[at] = Some(tree),
-                    Err(error) => tracing::warn!(%error, "state of a failed step was not kept"),
-                }
-                let state = FailedState {
-                    inputs: inputs.to_vec(),
-                    mounts,
-                    subject: i64::try_from(at).ok().map(Subject::File),
-                    ..FailedState::default()
-                };
-                let error = RemoteError::from_error(&error);
-                Err(Error::Failed(BridgeError { error, state: Some(Arc::new(state)) }))
-            }
-        }
-    }
+fn cache_error(error: buildkit_cache::Error) -> Error {
+    failed(error.kind(), RemoteError::from_error(&error).message)
 }
 
 #[async_trait]
@@ -260,23 +54,313 @@ impl Op<LlbDomain> for FileOp {
         let OpSpec::File(spec) = &self.vertex.op else {
             return Err(failed(Kind::Internal, "Vertex is not a file op"));
         };
-        let commit = must_commit(spec, inputs.len());
-        let mut made: Vec<Made> = spec.actions.iter().map(|_| Made::Nothing).collect();
-        for &at in &spec.order {
-            let active = self.act(cx, spec, at, &inputs, &mut made).await?;
-            made[at] = if commit[at] {
-                drop(active.mount);
-                Made::Tree(Some(active.tree.commit().await.map_err(cache_error)?))
-            } else {
-                Made::Active(active)
-            };
+        let plan = Plan::new(spec);
+        let run = Arc::new(Run {
+            services: self.services.clone(),
+            vertex: self.vertex.clone(),
+            name: cx.vertex().name.clone(),
+            inputs,
+        });
+        // The order has what each needs before it, so that the futures nest without recursion here.
+        let mut made: HashMap<usize, Made> = HashMap::new();
+        for chain in plan.chains {
+            let Some(&last) = chain.last() else { continue };
+            let needs = chain
+                .iter()
+                .flat_map(|&at| {
+                    let action = &spec.actions[at];
+                    [action.input, action.secondary]
+                })
+                .filter_map(|input| match input {
+                    FileInput::Action(at) => made.get(&at).map(|made| (at, made.clone())),
+                    _ => None,
+                })
+                .collect();
+            made.insert(last, run.clone().chain(chain, needs).boxed().shared());
         }
-        spec.outputs
-            .iter()
-            .map(|&at| match made.get(at) {
-                Some(Made::Tree(tree)) => Ok(tree.clone()),
-                _ => Err(failed(Kind::Internal, "File op has a result that no action made")),
-            })
-            .collect()
+        let outputs = spec.outputs.iter().map(|at| {
+            let made = made.get(at).cloned();
+            async move {
+                match made {
+                    Some(made) => made.await,
+                    None => Err(failed(Kind::Internal, "Output of a file op was not planned")),
+                }
+            }
+        });
+        futures::future::try_join_all(outputs).await
+    }
+}
+
+/// Which actions change one tree, one after another, before anybody else needs it.
+struct Plan {
+    chains: Vec<Vec<usize>>,
+}
+
+impl Plan {
+    /// Follows each action by the one that alone goes on with its tree. Only actions that a result
+    /// needs are there.
+    fn new(spec: &FileSpec) -> Self {
+        let count = spec.actions.len();
+        let mut needed = vec![false; count];
+        let mut users = vec![0usize; count];
+        for &at in &spec.outputs {
+            needed[at] = true;
+            users[at] += 1;
+        }
+        for &at in spec.order.iter().rev() {
+            if !needed[at] {
+                continue;
+            }
+            let action = &spec.actions[at];
+            for input in [action.input, action.secondary] {
+                if let FileInput::Action(from) = input {
+                    needed[from] = true;
+                    users[from] += 1;
+                }
+            }
+        }
+        let mut chain_of: HashMap<usize, usize> = HashMap::new();
+        let mut chains: Vec<Vec<usize>> = Vec::new();
+        for &at in spec.order.iter().filter(|&&at| needed[at]) {
+            let previous = match spec.actions[at].input {
+                FileInput::Action(from) if users[from] == 1 => Some(from),
+                _ => None,
+            };
+            match previous.and_then(|from| chain_of.get(&from).copied()) {
+                Some(chain) => {
+                    chains[chain].push(at);
+                    chain_of.insert(at, chain);
+                }
+                None => {
+                    chain_of.insert(at, chains.len());
+                    chains.push(vec![at]);
+                }
+            }
+        }
+        // A chain needs what any of its actions copies from: those chains come first.
+        let position: HashMap<usize, usize> =
+            spec.order.iter().enumerate().map(|(position, &at)| (at, position)).collect();
+        chains.sort_by_key(|chain| chain.last().and_then(|at| position.get(at)).copied());
+        Self { chains }
+    }
+}
+
+/// One run of the op.
+struct Run {
+    services: Arc<OpServices>,
+    vertex: Arc<TypedVertex>,
+    name: String,
+    inputs: Vec<Tree>,
+}
+
+/// A tree that actions change. The mount goes first.
+struct Active {
+    mount: LocalMount,
+    tree: MutableRef,
+}
+
+/// A tree that an action reads.
+enum Readable {
+    Mounted(LocalMount),
+    Empty(tempfile::TempDir),
+}
+
+impl Readable {
+    async fn new(tree: Tree) -> Result<Self> {
+        match tree {
+            Some(tree) => tree.mount_local().await.map(Self::Mounted).map_err(cache_error),
+            None => tempfile::tempdir().map(Self::Empty).map_err(|error| {
+                failed(Kind::of_io(&error), format!("Failed to make an empty directory: {error}"))
+            }),
+        }
+    }
+
+    fn root(&self) -> file::Result<Root> {
+        open(match self {
+            Self::Mounted(mount) => mount.path(),
+            Self::Empty(directory) => directory.path(),
+        })
+    }
+}
+
+/// What one action reads.
+#[derive(Default)]
+struct Reads {
+    source: Option<Readable>,
+    users: Option<Readable>,
+    groups: Option<Readable>,
+}
+
+fn open(path: &Path) -> file::Result<Root> {
+    Root::open(path).map_err(|error| file::Error::Invalid(error.to_string()))
+}
+
+impl Run {
+    fn spec(&self) -> Result<&FileSpec> {
+        match &self.vertex.op {
+            OpSpec::File(spec) => Ok(spec),
+            _ => Err(failed(Kind::Internal, "Vertex is not a file op")),
+        }
+    }
+
+    fn input(&self, at: usize) -> Tree {
+        self.inputs.get(at).cloned().flatten()
+    }
+
+    /// Runs the actions of a chain on one tree and makes it a result.
+    async fn chain(self: Arc<Self>, chain: Vec<usize>, needs: Vec<(usize, Made)>) -> Result<Tree> {
+        let spec = self.spec()?;
+        // All side by side; the first error ends the wait.
+        let needs = needs.into_iter().map(|(at, made)| async move { Ok::<_, Error>((at, made.await?)) });
+        let made: HashMap<usize, Tree> =
+            futures::future::try_join_all(needs).await?.into_iter().collect();
+        let tree = |input: FileInput| match input {
+            FileInput::Scratch => None,
+            FileInput::Input(at) => self.input(at),
+            FileInput::Action(at) => made.get(&at).cloned().flatten(),
+        };
+        let below = chain.first().and_then(|&at| tree(spec.actions[at].input));
+        let options = CreateOptions { description: self.name.clone(), ..CreateOptions::default() };
+        let active = self.services.cache.create(below.as_ref(), options).await.map_err(cache_error)?;
+        let mount = active.mount_local().await.map_err(cache_error)?;
+        let mut active = Active { mount, tree: active };
+        for at in chain {
+            let mut reads = self.reads(&spec.actions[at].action).await?;
+            if matches!(spec.actions[at].action, Action::Copy(_)) {
+                reads.source = Some(Readable::new(tree(spec.actions[at].secondary)).await?);
+            }
+            active = self.clone().act(at, active, reads).await?;
+        }
+        drop(active.mount);
+        active.tree.commit().await.map(Some).map_err(cache_error)
+    }
+
+    /// The files in which the names of an action's owner are looked up.
+    async fn reads(&self, action: &Action) -> Result<Reads> {
+        let Some(owner) = owner_of(action) else { return Ok(Reads::default()) };
+        let named = |who: &Option<UserOpt>| match who.as_ref().and_then(|who| who.user.as_ref()) {
+            Some(User::ByName(named)) => usize::try_from(named.input).ok(),
+            _ => None,
+        };
+        let read = async |input: Option<usize>| match input {
+            Some(at) => Readable::new(self.input(at)).await.map(Some),
+            None => Ok(None),
+        };
+        let (users, groups) = (named(&owner.user), named(&owner.group));
+        Ok(Reads { source: None, users: read(users).await?, groups: read(groups).await? })
+    }
+
+    /// Performs one action and gives the tree back.
+    async fn act(self: Arc<Self>, at: usize, active: Active, reads: Reads) -> Result<Active> {
+        let run = self.clone();
+        // What the work needs goes along: if nobody waits any more, it still ends before it is
+        // released.
+        let work = spawn_blocking(move || {
+            let result = match run.spec() {
+                Ok(spec) => perform(&spec.actions[at].action, active.mount.path(), &reads),
+                Err(error) => Err(file::Error::Invalid(error.to_string())),
+            };
+            drop(reads);
+            (active, result)
+        });
+        let (active, result) =
+            work.await.map_err(|error| failed(Kind::Internal, error.to_string()))?;
+        match result {
+            Ok(()) => Ok(active),
+            Err(error) => Err(self.with_state(&error, at, active).await),
+        }
+    }
+
+    /// The error of an action with its tree as it was left.
+    async fn with_state(&self, error: &file::Error, at: usize, active: Active) -> Error {
+        let mut mounts: Vec<Tree> = vec![None; self.spec().map_or(0, |spec| spec.actions.len())];
+        drop(active.mount);
+        match active.tree.commit().await {
+            Ok(tree) => {
+                if let Some(slot) = mounts.get_mut(at) {
+                    *slot = Some(tree);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "state of a failed step was not kept"),
+        }
+        let state = FailedState {
+            inputs: self.inputs.clone(),
+            mounts,
+            subject: i64::try_from(at).ok().map(Subject::File),
+            ..FailedState::default()
+        };
+        let error = RemoteError::from_error(error);
+        Error::Failed(BridgeError { error, state: Some(Arc::new(state)) })
+    }
+}
+
+/// Performs one action. Blocks.
+fn perform(action: &Action, root: &Path, reads: &Reads) -> file::Result<()> {
+    let root = open(root)?;
+    let users = reads.users.as_ref().map(Readable::root).transpose()?;
+    let groups = reads.groups.as_ref().map(Readable::root).transpose()?;
+    let owner = file::resolve_owner(owner_of(action), users.as_ref(), groups.as_ref())?;
+    match action {
+        Action::Mkdir(mkdir) => file::mkdir(&root, mkdir, owner),
+        Action::Mkfile(mkfile) => file::mkfile(&root, mkfile, owner),
+        Action::Symlink(link) => file::symlink(&root, link, owner),
+        Action::Rm(rm) => file::rm(&root, rm),
+        Action::Copy(copy) => match &reads.source {
+            Some(source) => file::copy(&source.root()?, &root, copy, owner),
+            None => Err(file::Error::Invalid("copy has no source".to_owned())),
+        },
+    }
+}
+
+fn owner_of(action: &Action) -> Option<&ChownOpt> {
+    match action {
+        Action::Mkdir(mkdir) => mkdir.owner.as_ref(),
+        Action::Mkfile(mkfile) => mkfile.owner.as_ref(),
+        Action::Symlink(link) => link.owner.as_ref(),
+        Action::Copy(copy) => copy.owner.as_ref(),
+        Action::Rm(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::FileActionSpec;
+    use buildkit_solver_pb::FileActionMkDir;
+
+    fn spec(actions: &[(FileInput, FileInput)], outputs: &[usize]) -> FileSpec {
+        FileSpec {
+            actions: actions
+                .iter()
+                .map(|&(input, secondary)| FileActionSpec {
+                    input,
+                    secondary,
+                    indexes: [0; 3],
+                    action: Action::Mkdir(FileActionMkDir::default()),
+                })
+                .collect(),
+            order: (0..actions.len()).collect(),
+            outputs: outputs.to_vec(),
+        }
+    }
+
+    #[test]
+    fn actions_share_a_tree_while_nobody_else_needs_it() {
+        use FileInput::{Action as A, Input as I, Scratch as S};
+        let chains = |spec| Plan::new(&spec).chains;
+        // One after another.
+        assert_eq!(chains(spec(&[(I(0), S), (A(0), S), (A(1), S)], &[2])), [[0, 1, 2]]);
+        // The first one's tree is a result too.
+        assert_eq!(
+            chains(spec(&[(I(0), S), (A(0), S)], &[0, 1])),
+            [vec![0], vec![1]]
+        );
+        // Two go on from the same tree; what they copy from comes first.
+        assert_eq!(
+            chains(spec(&[(S, S), (A(0), S), (A(0), S), (A(1), A(2))], &[3])),
+            [vec![0], vec![2], vec![1, 3]]
+        );
+        // What no result needs is not run.
+        assert_eq!(chains(spec(&[(S, S), (S, S)], &[1])), [[1]]);
     }
 }

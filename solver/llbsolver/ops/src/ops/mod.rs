@@ -12,8 +12,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use buildkit_cache_contenthash::ChecksumOptions;
 use buildkit_errdefs::{Classify as _, Kind};
+use buildkit_frontend::{BridgeError, FailedState};
 use buildkit_solver::{CacheDep, CacheMap, CacheMapStep, ContentDigest, Op, OpContext};
+use buildkit_solver_errdefs::Subject;
 use buildkit_util_cachedigest::Digest;
+use buildkit_util_grpcerrors::RemoteError;
+use buildkit_util_system::path;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::{LlbDomain, OpServices, Tree, failed};
@@ -40,15 +44,15 @@ fn definition_map(services: &Arc<OpServices>, vertex: &TypedVertex) -> Result<Ca
     let keys = key_map(vertex).ok_or_else(|| failed(Kind::Internal, "Source has no key of its own"))?;
     let preimage = Some(keys.preimage());
     let KeyMap { digest, inputs, .. } = keys;
-    let deps = inputs.into_iter().map(|input| dep(services, input)).collect();
+    let deps = inputs.into_iter().enumerate().map(|(at, input)| dep(services, at, input)).collect();
     Ok(CacheMapStep { map: CacheMap { digest, deps, preimage }, done: true })
 }
 
-fn dep(services: &Arc<OpServices>, input: InputKey) -> CacheDep<LlbDomain> {
+fn dep(services: &Arc<OpServices>, at: usize, input: InputKey) -> CacheDep<LlbDomain> {
     CacheDep {
         selector: input.selector,
         content: input.content.map(|selectors| {
-            let key = ContentKey { services: services.clone(), selectors };
+            let key = ContentKey { services: services.clone(), input: at, selectors };
             Arc::new(key) as Arc<dyn ContentDigest<LlbDomain>>
         }),
         // Every ref that an op gets is a tree that is there.
@@ -71,7 +75,25 @@ async fn acquire(parallelism: Option<&Arc<Semaphore>>) -> Result<Box<dyn Send + 
 /// The key of an input by the content that an op uses of it.
 struct ContentKey {
     services: Arc<OpServices>,
+    /// Number of the input.
+    input: usize,
     selectors: Vec<Selector>,
+}
+
+impl ContentKey {
+    fn failed(&self, tree: &Tree, error: &buildkit_cache_contenthash::Error) -> Error {
+        let id = tree.as_ref().map_or("", |tree| tree.id().as_str());
+        let text = format!("failed to calculate checksum of ref {id}: {error}");
+        let state = FailedState {
+            inputs: vec![tree.clone()],
+            subject: Some(Subject::Cache(i64::try_from(self.input).unwrap_or(i64::MAX))),
+            ..FailedState::default()
+        };
+        Error::Failed(BridgeError {
+            error: RemoteError::new(error.kind(), text),
+            state: Some(Arc::new(state)),
+        })
+    }
 }
 
 #[async_trait]
@@ -84,7 +106,7 @@ impl ContentDigest<LlbDomain> for ContentKey {
             if !list.is_empty() {
                 list.push(0);
             }
-            let path = buildkit_util_system::path::rooted(&selector.path);
+            let path = path::rooted(&selector.path);
             let options = ChecksumOptions {
                 follow_links: selector.follow_links,
                 wildcard: selector.wildcard,
@@ -92,15 +114,8 @@ impl ContentDigest<LlbDomain> for ContentKey {
                 exclude: selector.exclude.clone(),
                 required: selector.required.clone(),
             };
-            let digest = self
-                .services
-                .checksums
-                .checksum(result.as_ref(), &path, &options)
-                .await
-                .map_err(|error| {
-                    let id = result.as_ref().map_or("", |tree| tree.id().as_str());
-                    failed(error.kind(), format!("failed to calculate checksum of ref {id}: {error}"))
-                })?;
+            let digest = self.services.checksums.checksum(result.as_ref(), &path, &options).await;
+            let digest = digest.map_err(|error| self.failed(result, &error))?;
             list.extend_from_slice(digest.as_str().as_bytes());
         }
         Ok(Some(Digest::sha256(list)))

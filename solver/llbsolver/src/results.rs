@@ -1,0 +1,57 @@
+//! Results of builds, as the solver keeps them.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use buildkit_cache::{CacheManager, RefId};
+use buildkit_errdefs::{Classify as _, Kind};
+use buildkit_frontend::BridgeError;
+use buildkit_solver::{OpContext, ResultId, ResultStore};
+use buildkit_solver_llbsolver_ops::{Error, LlbDomain, Tree};
+use buildkit_util_grpcerrors::RemoteError;
+
+/// Id of an empty tree, which no record stands for.
+const SCRATCH: &str = "scratch";
+
+/// Keeps results as records of a cache: the id of a result is the id of its ref.
+pub struct CacheResults {
+    cache: CacheManager,
+}
+
+impl CacheResults {
+    /// Results in this cache.
+    pub fn new(cache: CacheManager) -> Self {
+        Self { cache }
+    }
+}
+
+#[async_trait]
+impl ResultStore<LlbDomain> for CacheResults {
+    async fn save(&self, output: &Tree, created_at: SystemTime) -> Result<ResultId, Error> {
+        let Some(tree) = output else { return Ok(ResultId(SCRATCH.to_owned())) };
+        let metadata = tree.metadata();
+        if metadata.created_at().is_none() {
+            metadata
+                .set_created_at(created_at)
+                .map_err(|error| Error::Failed(BridgeError::from(RemoteError::from_error(&error))))?;
+        }
+        Ok(ResultId(tree.id().as_str().to_owned()))
+    }
+
+    async fn load(&self, _cx: &OpContext<LlbDomain>, id: &ResultId) -> Result<Tree, Error> {
+        if id.0 == SCRATCH {
+            return Ok(None);
+        }
+        self.cache.get(&RefId::new(&id.0)).await.map(Some).map_err(|error| {
+            let kind = match error.kind() {
+                Kind::NotFound => Kind::NotFound,
+                _ => Kind::DataLoss,
+            };
+            Error::Failed(BridgeError::from(RemoteError::new(kind, error.to_string())))
+        })
+    }
+
+    fn exists(&self, id: &ResultId) -> bool {
+        id.0 == SCRATCH || self.cache.exists(&RefId::new(&id.0))
+    }
+}
