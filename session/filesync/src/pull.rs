@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use buildkit_session::{MAX_MESSAGE_SIZE, SessionCaller, method_url};
 use buildkit_session_pb::filesync::file_sync_client::FileSyncClient;
 use buildkit_util_fsutil::{
@@ -32,6 +34,8 @@ pub struct FsSyncRequest {
     pub hook: Option<Box<dyn ContentHook>>,
     /// Is told how many bytes were received.
     pub progress: Option<Progress>,
+    /// Kept as long as anything may be written, even if the caller leaves.
+    pub keep: Option<Arc<dyn Send + Sync>>,
 }
 
 /// Makes `dest` equal to a directory of the client.
@@ -65,6 +69,7 @@ pub async fn fs_sync(
         hook: request.hook,
         metadata_only: request.metadata_only,
         progress: request.progress,
+        keep: request.keep,
     };
     receive(dest, &mut packets, outgoing, options).await?;
     // The end of the call is the client's verdict.

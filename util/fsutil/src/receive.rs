@@ -40,6 +40,9 @@ pub struct ReceiveOptions {
     pub metadata_only: Option<MetadataFilter>,
     /// Is told how many bytes of packets were received.
     pub progress: Option<Progress>,
+    /// Kept as long as anything may be written, even if the caller leaves: what the destination needs
+    /// to stay as it is, such as a mount.
+    pub keep: Option<Arc<dyn Send + Sync>>,
 }
 
 /// Packets in one batch for the writing thread, at most.
@@ -144,6 +147,7 @@ fn write(
     mut batches: mpsc::Receiver<Vec<Packet>>,
     outgoing: &mpsc::UnboundedSender<Packet>,
 ) -> Result<(), Error> {
+    let _keep = options.keep.take();
     let root =
         dest.as_fd().try_clone_to_owned().map_err(|error| Error::io("open", "", error))?;
     let disk = DiskWriter::new(dest, options.filter.clone(), options.hook.take())?;

@@ -1,0 +1,80 @@
+use async_trait::async_trait;
+use buildkit_cache::{CacheManager, ImmutableRef};
+use buildkit_cache_contenthash::ContentHasher;
+use buildkit_session::LOOKUP_WAIT;
+use buildkit_source::{Error, SourceContext, SourceInstance, SourceKey};
+
+use crate::identifier::Options;
+use crate::transfer::{Transfer, Failure};
+
+/// One directory of a client.
+pub(crate) struct LocalInstance {
+    pub(crate) cache: CacheManager,
+    pub(crate) checksums: ContentHasher,
+    pub(crate) options: Options,
+}
+
+#[async_trait]
+impl SourceInstance for LocalInstance {
+    async fn cache_key(&self, cx: &SourceContext, _index: usize) -> Result<SourceKey, Error> {
+        let session = match (self.options.session.as_str(), cx.group.ids().first()) {
+            ("", Some(first)) => first.as_str(),
+            ("", None) => {
+                let message = "could not access local files without session";
+                return Err(Error::Invalid(message.to_owned()));
+            }
+            (named, _) => named,
+        };
+        let digest = self.options.digest(session).to_string();
+        let key = format!("session:{}:{digest}", self.options.name);
+        Ok(SourceKey { key, pin: digest, done: true })
+    }
+
+    async fn snapshot(&self, cx: &SourceContext) -> Result<ImmutableRef, Error> {
+        tokio::select! {
+            result = self.find_and_transfer(cx) => result.map_err(|failure| self.error(failure)),
+            () = cx.cancelled.cancelled() => Err(Error::Cancelled),
+        }
+    }
+}
+
+impl LocalInstance {
+    async fn find_and_transfer(&self, cx: &SourceContext) -> Result<ImmutableRef, Failure> {
+        let transfer = Transfer {
+            cache: &self.cache,
+            checksums: &self.checksums,
+            options: &self.options,
+            progress: &cx.progress,
+        };
+        // The session that the source names may be gone, or have changed its mind, while another one
+        // of the build has the same directory.
+        if !self.options.session.is_empty()
+            && let Ok(caller) = cx.sessions.get(&self.options.session, LOOKUP_WAIT).await
+        {
+            match transfer.run(&caller).await {
+                Err(Failure::Transfer(buildkit_session_filesync::Error::NoAccess(reason)))
+                    if !cx.group.ids().is_empty() =>
+                {
+                    tracing::debug!(%reason, "directory not shared by its session, trying others");
+                }
+                result => return result,
+            }
+        }
+        let transfer = &transfer;
+        cx.sessions.any(&cx.group, |caller| async move { transfer.run(&caller).await }).await
+    }
+
+    fn error(&self, failure: Failure) -> Error {
+        let kind = failure.kind();
+        match failure {
+            Failure::Transfer(buildkit_session_filesync::Error::NoAccess(reason)) => {
+                Error::NotFound(reason)
+            }
+            failure => Error::Other {
+                action: format!("failed to load local source {}", self.options.name),
+                kind,
+                source: failure.into_source(),
+            },
+        }
+    }
+}
