@@ -32,12 +32,8 @@ pub(crate) fn attach(session: &mut SessionServer, request: &mut BuildRequest) ->
             .collect::<Result<_>>()?;
         session.allow(FsSyncProvider::new(dirs).service(), FsSyncProvider::METHODS);
     }
-    let targets: BTreeMap<usize, Target> = request
-        .exports
-        .iter()
-        .enumerate()
-        .filter_map(|(id, export)| Some((id, target(export)?)))
-        .collect();
+    let targets: BTreeMap<usize, Target> =
+        request.exports.iter().enumerate().filter_map(|(id, export)| Some((id, target(export)?))).collect();
     if !targets.is_empty() {
         session.allow(FsSyncTarget::new(targets), FsSyncTarget::METHODS);
     }

@@ -6,7 +6,6 @@ use buildkit_api_services_control::{self as control, StatusRequest, status};
 use buildkit_frontend_gateway_pb as gateway;
 use buildkit_session::SessionServer;
 use buildkit_util_appcontext as tasks;
-use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::SolveStatus;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -15,6 +14,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::{Request, Status};
 
 use crate::attach::attach;
+use crate::error::remote;
 use crate::request::CacheOption;
 use crate::{BuildRequest, BuildResponse, Client, Error, ExportTarget, Result};
 
@@ -53,12 +53,7 @@ impl Client {
         };
 
         let (activity, watched) = watch::channel(Instant::now());
-        let status = tasks::spawn(watch_status(
-            self.clone(),
-            request.reference.clone(),
-            progress,
-            activity,
-        ));
+        let status = tasks::spawn(watch_status(self.clone(), request.reference.clone(), progress, activity));
 
         let result = tokio::select! {
             result = self.run(solve, request) => result,
@@ -72,9 +67,7 @@ impl Client {
     /// The solve and, beside it, the bridge that hands it the result.
     async fn run(&self, solve: control::SolveRequest, request: BuildRequest) -> Result<BuildResponse> {
         let mut client = self.control();
-        let solving = async {
-            client.solve(solve).await.map_err(|status| Error::Solve(RemoteError::from_status(&status)))
-        };
+        let solving = async { client.solve(solve).await.map_err(|status| Error::Solve(remote(&status))) };
         let bridging = self.run_bridge(request);
         tokio::pin!(solving, bridging);
         tokio::select! {
@@ -91,7 +84,7 @@ impl Client {
                 // The solve reports the same error, with more words.
                 Err(error) => match tokio::time::timeout(STATUS_PATIENCE, &mut solving).await {
                     Ok(Err(solve_error)) => Err(solve_error),
-                    Ok(Ok(_)) | Err(_) => Err(Error::Solve(RemoteError::from_status(&error))),
+                    Ok(Ok(_)) | Err(_) => Err(Error::Solve(remote(&error))),
                 },
             },
         }
@@ -137,7 +130,7 @@ impl Client {
                 )
             }
             Err(status) => {
-                let error = RemoteError::from_status(&status).to_rpc();
+                let error = remote(&status).to_rpc();
                 (gateway::ReturnRequest { result: None, error: Some(error) }, Err(status))
             }
         };
@@ -175,8 +168,7 @@ fn check(request: &BuildRequest) -> Result<()> {
     for export in &request.exports {
         let kind = &export.kind;
         match (kind.as_str(), &export.target) {
-            ("local", ExportTarget::Directory(_))
-            | ("tar" | "oci" | "docker", ExportTarget::File(_)) => {}
+            ("local", ExportTarget::Directory(_)) | ("tar" | "oci" | "docker", ExportTarget::File(_)) => {}
             ("local", _) => {
                 return Err(Error::settings("output directory is required for local exporter"));
             }
@@ -187,15 +179,11 @@ fn check(request: &BuildRequest) -> Result<()> {
                 )));
             }
             ("tar" | "oci" | "docker", _) => {
-                return Err(Error::settings(format!(
-                    "output file writer is required for {kind} exporter"
-                )));
+                return Err(Error::settings(format!("output file writer is required for {kind} exporter")));
             }
             (_, ExportTarget::None) => {}
             (_, ExportTarget::Directory(_)) => {
-                return Err(Error::settings(format!(
-                    "output directory is not supported by {kind} exporter"
-                )));
+                return Err(Error::settings(format!("output directory is not supported by {kind} exporter")));
             }
             (_, ExportTarget::File(_)) => {
                 return Err(Error::settings(format!(
@@ -224,16 +212,12 @@ fn solve_request(request: &BuildRequest, session: &str) -> control::SolveRequest
             .iter()
             .map(|option| serde_json::json!({ "Type": option.kind, "Attrs": option.attrs }))
             .collect();
-        frontend_attrs
-            .insert(CACHE_IMPORTS.to_owned(), serde_json::Value::from(imports).to_string());
+        frontend_attrs.insert(CACHE_IMPORTS.to_owned(), serde_json::Value::from(imports).to_string());
     }
     let exporters: Vec<_> = request
         .exports
         .iter()
-        .map(|export| control::Exporter {
-            r#type: export.kind.clone(),
-            attrs: export.attrs.clone(),
-        })
+        .map(|export| control::Exporter { r#type: export.kind.clone(), attrs: export.attrs.clone() })
         .collect();
     // Daemons of the time before several exporters know only the old fields.
     let first = exporters.first().cloned().unwrap_or_default();

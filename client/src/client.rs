@@ -46,8 +46,7 @@ impl Client {
     /// # Errors
     /// When nobody answers there.
     pub async fn connect(address: &Address, tls: Option<&Tls>) -> Result<Self> {
-        let transport =
-            |source| Error::Transport { address: address.to_string(), source };
+        let transport = |source| Error::Transport { address: address.to_string(), source };
         // The first connection is made here for its error; lost ones are made again.
         let first = address.connect(tls).await?;
         let authority = tls.and_then(Tls::server_name).unwrap_or(address.authority()).to_owned();
@@ -145,11 +144,7 @@ impl Client {
     ///
     /// # Errors
     /// When the daemon cannot be asked or fails midway.
-    pub async fn prune(
-        &self,
-        options: PruneOptions,
-        mut removed: impl FnMut(UsageRecord),
-    ) -> Result<()> {
+    pub async fn prune(&self, options: PruneOptions, mut removed: impl FnMut(UsageRecord)) -> Result<()> {
         let error = |status: tonic::Status| Error::request("failed to call prune", &status);
         let request = PruneRequest {
             filter: options.filter,

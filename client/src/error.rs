@@ -52,7 +52,7 @@ impl Error {
     }
 
     pub(crate) fn request(action: &'static str, status: &tonic::Status) -> Self {
-        Self::Request { action, error: RemoteError::from_status(status) }
+        Self::Request { action, error: remote(status) }
     }
 
     /// What the daemon said, if it said something.
@@ -78,3 +78,18 @@ impl Classify for Error {
 
 /// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the daemon, or of the way to it with its causes.
+pub(crate) fn remote(status: &tonic::Status) -> RemoteError {
+    let mut error = RemoteError::from_status(status);
+    let mut cause = std::error::Error::source(status);
+    while let Some(source) = cause {
+        let text = source.to_string();
+        if !error.message.ends_with(&text) {
+            error.message.push_str(": ");
+            error.message.push_str(&text);
+        }
+        cause = source.source();
+    }
+    error
+}

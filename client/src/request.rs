@@ -74,11 +74,7 @@ pub enum ExportTarget {
 impl Export {
     /// An exporter without options that writes to a directory.
     pub fn directory(kind: &str, path: impl Into<PathBuf>) -> Self {
-        Self {
-            kind: kind.to_owned(),
-            attrs: BTreeMap::new(),
-            target: ExportTarget::Directory(path.into()),
-        }
+        Self { kind: kind.to_owned(), attrs: BTreeMap::new(), target: ExportTarget::Directory(path.into()) }
     }
 }
 

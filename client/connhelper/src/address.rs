@@ -123,10 +123,7 @@ struct Url<'a> {
 
 impl<'a> Url<'a> {
     fn parse(text: &'a str) -> Result<Self> {
-        let malformed = |reason: &str| Error::Address {
-            address: text.to_owned(),
-            reason: reason.to_owned(),
-        };
+        let malformed = |reason: &str| Error::Address { address: text.to_owned(), reason: reason.to_owned() };
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| malformed("it lacks a scheme, such as `unix://`"))?;
         let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
@@ -202,8 +199,7 @@ fn nerdctl(url: &Url<'_>) -> Result<Process> {
 
 fn kube_pod(url: &Url<'_>) -> Result<Process> {
     let is_identifier = |text: &str| {
-        !text.is_empty()
-            && text.bytes().all(|b| matches!(b, b'-' | b'.' | b'a'..=b'z' | b'0'..=b'9'))
+        !text.is_empty() && text.bytes().all(|b| matches!(b, b'-' | b'.' | b'a'..=b'z' | b'0'..=b'9'))
     };
     let pod = url.named("pod")?;
     let (namespace, container) = (url.query("namespace"), url.query("container"));
@@ -263,39 +259,24 @@ mod tests {
             ("unix:///run/b.sock", "Unix(\"/run/b.sock\") at localhost"),
             ("tcp://h:1234", "Tcp(\"h:1234\") at h:1234"),
             ("docker-container://c", "docker exec -i c buildctl dial-stdio"),
-            (
-                "docker-container://c?context=x",
-                "docker --context=x exec -i c buildctl dial-stdio",
-            ),
+            ("docker-container://c?context=x", "docker --context=x exec -i c buildctl dial-stdio"),
             ("podman-container://c", "podman exec -i c buildctl dial-stdio"),
-            (
-                "nerdctl-container://c?namespace=n",
-                "nerdctl exec --namespace n -i c buildctl dial-stdio",
-            ),
+            ("nerdctl-container://c?namespace=n", "nerdctl exec --namespace n -i c buildctl dial-stdio"),
             (
                 "kube-pod://p?context=C&namespace=n&container=c",
                 "kubectl --context=C --namespace=n exec --container=c -i p -- buildctl dial-stdio",
             ),
             ("ssh://h", "ssh -- h buildctl dial-stdio"),
-            (
-                "ssh://u@h:22/run/s",
-                "ssh -l u -p 22 -- h buildctl --addr unix:///run/s dial-stdio",
-            ),
+            ("ssh://u@h:22/run/s", "ssh -l u -p 22 -- h buildctl --addr unix:///run/s dial-stdio"),
             ("kube-pod://P", "Invalid address `kube-pod://P`: unsupported pod name: \"P\""),
-            (
-                "docker-container://",
-                "Invalid address `docker-container://`: url lacks container name",
-            ),
+            ("docker-container://", "Invalid address `docker-container://`: url lacks container name"),
             (
                 "docker-container://-x",
                 "Invalid address `docker-container://-x`: unsupported container name: \"-x\"",
             ),
             ("ssh://u:p@h", "Invalid address `ssh://u:p@h`: plain-text password is not supported"),
             ("foo://x", "Invalid address `foo://x`: scheme `foo` is not supported"),
-            (
-                "/run/x",
-                "Invalid address `/run/x`: it lacks a scheme, such as `unix://`",
-            ),
+            ("/run/x", "Invalid address `/run/x`: it lacks a scheme, such as `unix://`"),
         ] {
             assert_eq!(command(text), expect, "{text}");
         }

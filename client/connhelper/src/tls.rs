@@ -43,8 +43,8 @@ impl Tls {
             .with_root_certificates(roots);
         let mut config = match identity {
             Some((certificate, key)) => {
-                let private = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| bad(key, error.to_string()))?;
+                let private =
+                    PrivateKeyDer::from_pem_file(key).map_err(|error| bad(key, error.to_string()))?;
                 builder
                     .with_client_auth_cert(certificates(certificate)?, private)
                     .map_err(|error| bad(certificate, error.to_string()))?
@@ -69,11 +69,7 @@ impl Tls {
                 ))
             })
         };
-        Ok([
-            one_of(["ca.pem", "ca.crt"])?,
-            one_of(["cert.pem", "tls.crt"])?,
-            one_of(["key.pem", "tls.key"])?,
-        ])
+        Ok([one_of(["ca.pem", "ca.crt"])?, one_of(["cert.pem", "tls.crt"])?, one_of(["key.pem", "tls.key"])?])
     }
 
     /// The name that the daemon's certificate must have, if it was set.

@@ -8,7 +8,7 @@ use buildkit_util_cachedigest::Digest;
 use prost::Message;
 
 use crate::constraints::{Constraints, LinuxResources, Location, Metadata};
-use crate::graph::{Kind, Node, Output};
+use crate::graph::{EncodedOp, Kind, Node, Output};
 use crate::{Definition, Error, Range, Result, SourceMap, State, scratch};
 
 /// Definitions that carry the definition of a source file, which may carry one again.
@@ -37,14 +37,13 @@ fn load_nested(definition: &Definition, depth: usize) -> Result<State> {
     for data in ops {
         let op = pb::Op::decode(data.as_ref()).map_err(|e| error(e.to_string()))?;
         let digest = Digest::sha256(data).as_str().to_owned();
-        let inputs =
-            op.inputs.iter().map(|input| resolve(&nodes, input)).collect::<Result<_>>()?;
-        let kind = Kind::Encoded {
+        let inputs = op.inputs.iter().map(|input| resolve(&nodes, input)).collect::<Result<_>>()?;
+        let kind = Kind::Encoded(Box::new(EncodedOp {
             digest: digest.clone(),
             data: data.clone(),
             metadata: metadata.remove(&digest).map(from_pb).unwrap_or_default(),
             platform: op.platform,
-        };
+        }));
         let constraints = Constraints {
             locations: locations.remove(&digest).unwrap_or_default(),
             ..Constraints::default()
@@ -52,8 +51,7 @@ fn load_nested(definition: &Definition, depth: usize) -> Result<State> {
         nodes.insert(digest, Node::new(kind, inputs, constraints));
     }
     let last = pb::Op::decode(last.as_ref()).map_err(|e| error(e.to_string()))?;
-    let result =
-        last.inputs.first().ok_or_else(|| error("its last op selects nothing".to_owned()))?;
+    let result = last.inputs.first().ok_or_else(|| error("its last op selects nothing".to_owned()))?;
     Ok(State::from_output(Some(resolve(&nodes, result)?)))
 }
 

@@ -335,9 +335,7 @@ impl Exec {
         // The root was added first and the order is stable, so it is the first at its path.
         let root = self.mounts.iter().enumerate().find(|(_, (target, _))| target == ROOT);
         match root {
-            Some((_, (_, mount))) if mount.readonly => {
-                self.base.with_output(mount.source.output.clone())
-            }
+            Some((_, (_, mount))) if mount.readonly => self.base.with_output(mount.source.output.clone()),
             Some((index, _)) => self.base.with_output(Some(self.output(index))),
             None => self.base.clone(),
         }

@@ -189,8 +189,7 @@ impl Git {
         if remote.is_some_and(|remote| remote.is_ssh) {
             attrs.set(attr::GIT_KNOWN_SSH_HOSTS, self.known_ssh_hosts);
             c.metadata.add_cap(caps::SOURCE_GIT_KNOWN_SSH_HOSTS);
-            let socket =
-                if self.ssh_socket.is_empty() { "default".to_owned() } else { self.ssh_socket };
+            let socket = if self.ssh_socket.is_empty() { "default".to_owned() } else { self.ssh_socket };
             attrs.set(attr::GIT_MOUNT_SSH_SOCK, socket);
             c.metadata.add_cap(caps::SOURCE_GIT_MOUNT_SSH_SOCK);
         }
@@ -199,23 +198,11 @@ impl Git {
             (attr::GIT_KEEP_DIR, flag(self.keep_git_dir), caps::SOURCE_GIT_KEEP_DIR),
             (attr::GIT_FULL_URL, &url, caps::SOURCE_GIT_FULL_URL),
             (attr::GIT_CHECKSUM, &self.checksum, caps::SOURCE_GIT_CHECKSUM),
-            (
-                attr::GIT_SKIP_SUBMODULES,
-                flag(self.skip_submodules),
-                caps::SOURCE_GIT_SKIP_SUBMODULES,
-            ),
+            (attr::GIT_SKIP_SUBMODULES, flag(self.skip_submodules), caps::SOURCE_GIT_SKIP_SUBMODULES),
             (attr::GIT_MTIME, &self.mtime, caps::SOURCE_GIT_MTIME),
-            (
-                attr::GIT_FETCH_BY_COMMIT,
-                flag(self.fetch_by_commit),
-                caps::SOURCE_GIT_FETCH_BY_COMMIT,
-            ),
+            (attr::GIT_FETCH_BY_COMMIT, flag(self.fetch_by_commit), caps::SOURCE_GIT_FETCH_BY_COMMIT),
             (attr::GIT_BUNDLE, &bundle, caps::SOURCE_GIT_BUNDLE),
-            (
-                attr::GIT_CHECKOUT_BUNDLE,
-                flag(self.checkout_bundle),
-                caps::SOURCE_GIT_CHECKOUT_BUNDLE,
-            ),
+            (attr::GIT_CHECKOUT_BUNDLE, flag(self.checkout_bundle), caps::SOURCE_GIT_CHECKOUT_BUNDLE),
         ] {
             attrs.set_with_cap(c, key, value, cap);
         }

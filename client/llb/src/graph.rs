@@ -26,19 +26,39 @@ pub(crate) struct Output {
 
 #[derive(Debug)]
 pub(crate) enum Kind {
-    Source { identifier: String, attrs: BTreeMap<String, String> },
+    Source {
+        identifier: String,
+        attrs: BTreeMap<String, String>,
+    },
     Exec(Box<ExecSpec>),
     File(Arc<Bound>),
     Merge,
     /// Whether the lower and the upper side are inputs or empty.
-    Diff { lower: bool, upper: bool },
-    Build { filename: String },
+    Diff {
+        lower: bool,
+        upper: bool,
+    },
+    Build {
+        filename: String,
+    },
     /// Outputs are indexes of inputs.
-    Passthrough { id: String, outputs: Vec<usize> },
+    Passthrough {
+        id: String,
+        outputs: Vec<usize>,
+    },
     /// An op that came from a definition.
-    Encoded { digest: String, data: Bytes, metadata: Metadata, platform: Option<Platform> },
+    Encoded(Box<EncodedOp>),
     /// What the builder was asked for cannot be done.
     Invalid(Error),
+}
+
+/// An op as it is written, with what is said about it.
+#[derive(Debug)]
+pub(crate) struct EncodedOp {
+    pub(crate) digest: String,
+    pub(crate) data: Bytes,
+    pub(crate) metadata: Metadata,
+    pub(crate) platform: Option<Platform>,
 }
 
 impl Node {
@@ -65,7 +85,7 @@ impl Node {
     pub(crate) fn output_platform(&self) -> Option<&Platform> {
         match &self.kind {
             Kind::Source { .. } | Kind::Exec(_) => self.constraints.platform.as_ref(),
-            Kind::Encoded { platform, .. } => platform.as_ref(),
+            Kind::Encoded(op) => op.platform.as_ref(),
             _ => None,
         }
     }

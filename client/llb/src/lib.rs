@@ -43,8 +43,8 @@ pub use constraints::{Constrained, Constraints, LinuxResources};
 pub use error::{Error, Result};
 pub use exec::{Exec, Network, ProxyEnv, Run, Security, Ulimit};
 pub use file::{
-    CopyFile, CopySource, FileAction, FileActions, MakeDir, MakeFile, MakeSymlink, Owner, Remove,
-    User, copy, mkdir, mkfile, rm, symlink,
+    CopyFile, CopySource, FileAction, FileActions, MakeDir, MakeFile, MakeSymlink, Owner, Remove, User, copy,
+    mkdir, mkfile, rm, symlink,
 };
 pub use git::{Git, git};
 pub use marshal::MarshalOptions;

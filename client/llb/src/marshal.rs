@@ -6,7 +6,7 @@ use buildkit_util_cachedigest::Digest;
 use bytes::Bytes;
 
 use crate::constraints::{Constrained, Constraints, Location, Metadata};
-use crate::graph::{Kind, Node, Output};
+use crate::graph::{EncodedOp, Kind, Node, Output};
 use crate::{Definition, Error, Platform, Result, SourceMap, State, marshal_exec, marshal_file};
 
 /// How a graph is written.
@@ -146,12 +146,9 @@ fn encode(node: &Node, context: &Context<'_>) -> Result<Encoded> {
     let own = &node.constraints;
     let draft = match &node.kind {
         Kind::Invalid(error) => return Err(error.clone()),
-        Kind::Encoded { digest, data, metadata, .. } => {
-            return Ok(Encoded {
-                digest: digest.clone(),
-                data: data.clone(),
-                metadata: metadata.clone(),
-            });
+        Kind::Encoded(op) => {
+            let EncodedOp { digest, data, metadata, .. } = op.as_ref();
+            return Ok(Encoded { digest: digest.clone(), data: data.clone(), metadata: metadata.clone() });
         }
         Kind::Source { identifier, attrs } => source(identifier, attrs, own, context)?,
         Kind::Exec(spec) => marshal_exec::draft(spec, node, context)?,

@@ -20,8 +20,7 @@ pub(crate) fn draft(spec: &ExecSpec, node: &Node, context: &Context<'_>) -> Resu
     if values.dir.is_empty() {
         return Err(Error::IncompleteExec("a working directory"));
     }
-    let platform =
-        context.platform(node.constraints.platform.as_ref(), values.platform.as_ref()).clone();
+    let platform = context.platform(node.constraints.platform.as_ref(), values.platform.as_ref()).clone();
     let mut caps = vec![caps::EXEC_META_BASE];
 
     let ssh_targets: Vec<Cow<'_, str>> = spec
@@ -125,8 +124,7 @@ fn env(
     caps: &mut Vec<&'static str>,
 ) -> Vec<String> {
     let has = |name: &str| spec.values.env.iter().any(|(key, _)| key == name);
-    let mut env: Vec<_> =
-        spec.values.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut env: Vec<_> = spec.values.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
     if let Some(target) = ssh_targets.first()
         && !has("SSH_AUTH_SOCK")
     {
@@ -188,8 +186,7 @@ fn bind_mounts(
                         CacheSharing::Locked => pb::CacheSharingOpt::Locked,
                     };
                     wire.mount_type = pb::MountType::Cache.into();
-                    wire.cache_opt =
-                        Some(pb::CacheOpt { id: id.clone(), sharing: sharing.into() });
+                    wire.cache_opt = Some(pb::CacheOpt { id: id.clone(), sharing: sharing.into() });
                 }
                 MountKind::Tmpfs { size } => {
                     wire.mount_type = pb::MountType::Tmpfs.into();

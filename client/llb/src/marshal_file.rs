@@ -84,9 +84,7 @@ impl<'a> Steps<'a> {
             let secondary = match action {
                 FileAction::Copy(copy) => match &copy.from.0 {
                     Origin::State(state) => match &state.output {
-                        Some(output) => {
-                            Tree::Input(add_input(&mut self.inputs, context.input(output)))
-                        }
+                        Some(output) => Tree::Input(add_input(&mut self.inputs, context.input(output))),
                         None => Tree::Empty,
                     },
                     Origin::Actions(bound) => Tree::Result(self.add(bound, context)?),

@@ -181,14 +181,7 @@ pub struct Ssh {
 impl Ssh {
     /// The agent that the client calls `id`; empty is its default one.
     pub fn new(id: &str) -> Self {
-        Self {
-            id: id.to_owned(),
-            target: String::new(),
-            uid: 0,
-            gid: 0,
-            mode: 0o600,
-            optional: false,
-        }
+        Self { id: id.to_owned(), target: String::new(), uid: 0, gid: 0, mode: 0o600, optional: false }
     }
 
     /// Path of the socket; without it `/run/buildkit/ssh_agent.N`.

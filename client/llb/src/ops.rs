@@ -71,10 +71,7 @@ pub fn passthrough(
         Kind::Passthrough { id: id.to_owned(), outputs }
     };
     let node = Node::new(kind, nodes, constraints);
-    (0..)
-        .take(count)
-        .map(|index| State::from_output(Some(Output { node: node.clone(), index })))
-        .collect()
+    (0..).take(count).map(|index| State::from_output(Some(Output { node: node.clone(), index }))).collect()
 }
 
 impl State {

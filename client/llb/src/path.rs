@@ -28,8 +28,7 @@ pub(crate) fn clean(path: &str) -> String {
 
 /// All non-empty parts joined by slashes and cleaned; nothing from nothing.
 pub(crate) fn join(parts: &[&str]) -> String {
-    let joined =
-        parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/");
+    let joined = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("/");
     if joined.is_empty() { joined } else { clean(&joined) }
 }
 

@@ -82,8 +82,7 @@ fn is_domain(text: &str) -> bool {
         Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
     };
-    let port_fits =
-        port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+    let port_fits = port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
     let host_fits = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(v6) => !v6.is_empty() && v6.bytes().all(|b| b.is_ascii_hexdigit() || b == b':'),
         None => host.split('.').all(|label| {

@@ -9,11 +9,7 @@ use crate::reference::Reference;
 use crate::{Error, State};
 
 /// Makes the state of a source op.
-pub(crate) fn source(
-    identifier: String,
-    attrs: BTreeMap<String, String>,
-    constraints: Constraints,
-) -> State {
+pub(crate) fn source(identifier: String, attrs: BTreeMap<String, String>, constraints: Constraints) -> State {
     let kind = Kind::Source { identifier, attrs };
     State::from_output(Some(Output::first(Node::new(kind, Vec::new(), constraints))))
 }
@@ -260,9 +256,7 @@ impl ImageBlob {
 
     /// A tree with the file.
     pub fn state(self) -> State {
-        let error = |reason| {
-            State::invalid(Error::Reference { reference: self.reference.clone(), reason })
-        };
+        let error = |reason| State::invalid(Error::Reference { reference: self.reference.clone(), reason });
         let reference = match Reference::parse(&self.reference) {
             Ok(reference) => reference,
             Err(error) => return State::invalid(error),
@@ -437,17 +431,9 @@ impl Local {
         let mut attrs = Attrs::default();
         for (key, value, cap) in [
             (attr::LOCAL_SESSION_ID, self.session_id, caps::SOURCE_LOCAL_SESSION_ID),
-            (
-                attr::INCLUDE_PATTERNS,
-                json_list(&self.include),
-                caps::SOURCE_LOCAL_INCLUDE_PATTERNS,
-            ),
+            (attr::INCLUDE_PATTERNS, json_list(&self.include), caps::SOURCE_LOCAL_INCLUDE_PATTERNS),
             (attr::FOLLOW_PATHS, json_list(&self.follow), caps::SOURCE_LOCAL_FOLLOW_PATHS),
-            (
-                attr::EXCLUDE_PATTERNS,
-                json_list(&self.exclude),
-                caps::SOURCE_LOCAL_EXCLUDE_PATTERNS,
-            ),
+            (attr::EXCLUDE_PATTERNS, json_list(&self.exclude), caps::SOURCE_LOCAL_EXCLUDE_PATTERNS),
             (attr::SHARED_KEY_HINT, self.shared_key_hint, caps::SOURCE_LOCAL_SHARED_KEY_HINT),
         ] {
             attrs.set_with_cap(c, key, value, cap);
@@ -567,20 +553,10 @@ impl Http {
         let c = &mut constraints;
         let mut attrs = Attrs::default();
         if let Some(digest) = self.checksum {
-            attrs.set_with_cap(
-                c,
-                attr::HTTP_CHECKSUM,
-                digest.as_str(),
-                caps::SOURCE_HTTP_CHECKSUM,
-            );
+            attrs.set_with_cap(c, attr::HTTP_CHECKSUM, digest.as_str(), caps::SOURCE_HTTP_CHECKSUM);
         }
         self.file.add_to(&mut attrs, Some(c));
-        attrs.set_with_cap(
-            c,
-            attr::HTTP_AUTH_HEADER_SECRET,
-            self.auth_header_secret,
-            caps::SOURCE_HTTP_AUTH,
-        );
+        attrs.set_with_cap(c, attr::HTTP_AUTH_HEADER_SECRET, self.auth_header_secret, caps::SOURCE_HTTP_AUTH);
         if let Some((accept, user_agent)) = self.header {
             attrs.set(&format!("{}accept", attr::HTTP_HEADER_PREFIX), accept);
             attrs.set(&format!("{}user-agent", attr::HTTP_HEADER_PREFIX), user_agent);

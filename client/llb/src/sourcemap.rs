@@ -26,12 +26,7 @@ impl SourceMap {
     }
 
     /// As [`new`](Self::new), with the tree that the file was read from.
-    pub fn with_state(
-        state: State,
-        filename: &str,
-        language: &str,
-        data: impl Into<Bytes>,
-    ) -> Arc<Self> {
+    pub fn with_state(state: State, filename: &str, language: &str, data: impl Into<Bytes>) -> Arc<Self> {
         Arc::new(Self {
             state: Some(state),
             filename: filename.to_owned(),
@@ -42,9 +37,7 @@ impl SourceMap {
 
     pub(crate) fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other)
-            || (self.filename == other.filename
-                && self.language == other.language
-                && self.data == other.data)
+            || (self.filename == other.filename && self.language == other.language && self.data == other.data)
     }
 }
 

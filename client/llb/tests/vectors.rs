@@ -84,10 +84,7 @@ fn sources() -> Vec<(&'static str, State)> {
         ("image layer limit", image("a").layer_limit(2).state()),
         ("image layer limit 0", image("a").layer_limit(0).state()),
         ("image checksum", image("a").checksum(digest()).state()),
-        (
-            "image platform",
-            image("a").platform(Platform { variant: "v7".into(), ..linux("arm") }).state(),
-        ),
+        ("image platform", image("a").platform(Platform { variant: "v7".into(), ..linux("arm") }).state()),
         ("image custom name", image("a").custom_name("n").state()),
         (
             "image config",
@@ -111,10 +108,7 @@ fn sources() -> Vec<(&'static str, State)> {
         ),
         ("image blob tagged", image_blob("a:1").state()),
         ("image blob no digest", image_blob("a").state()),
-        (
-            "oci layout blob",
-            oci_layout_blob(&format!("x/y@{DIGEST}")).store("sess", "store").state(),
-        ),
+        ("oci layout blob", oci_layout_blob(&format!("x/y@{DIGEST}")).store("sess", "store").state()),
         ("local", local("ctx").state()),
         ("local unique own", local("ctx").local_unique_id("u2").state()),
         (
@@ -132,18 +126,11 @@ fn sources() -> Vec<(&'static str, State)> {
         ),
         (
             "local empty lists",
-            local("ctx")
-                .include([""; 0])
-                .metadata_only([""; 0])
-                .differ(Differ::None, false)
-                .state(),
+            local("ctx").include([""; 0]).metadata_only([""; 0]).differ(Differ::None, false).state(),
         ),
         ("git https", git("https://github.com/moby/buildkit.git", "").state()),
         ("git no scheme", git("github.com/moby/buildkit", "v1:sub/dir").state()),
-        (
-            "git fragment in url",
-            git("https://github.com/moby/buildkit.git#main:x", "v2:/y/../z").state(),
-        ),
+        ("git fragment in url", git("https://github.com/moby/buildkit.git#main:x", "v2:/y/../z").state()),
         ("git user", git("https://user:pw@host:8443/a/b.git", "r").state()),
         (
             "git ssh",
@@ -154,10 +141,7 @@ fn sources() -> Vec<(&'static str, State)> {
         ),
         (
             "git ssh url",
-            git("ssh://git@host:2222/p/q.git", "main")
-                .known_ssh_hosts("k")
-                .ssh_socket("id")
-                .state(),
+            git("ssh://git@host:2222/p/q.git", "main").known_ssh_hosts("k").ssh_socket("id").state(),
         ),
         (
             "git all",
@@ -214,10 +198,7 @@ fn execs() -> Vec<(&'static str, State)> {
         ("run dir rel", alpine().dir("/a").dir("b/../c").run().args(["x"]).dir("d").root()),
         ("run user", x().user("u:g").root()),
         ("run hostname", x().with(|s| s.hostname("h")).root()),
-        (
-            "run reset",
-            on_x(&alpine().env("A", "1").dir("/x").reset(&scratch().env("B", "2"))),
-        ),
+        ("run reset", on_x(&alpine().env("A", "1").dir("/x").reset(&scratch().env("B", "2")))),
         ("run with", x().with(|s| s.env("A", "1").user("u")).root()),
         (
             "run hosts",
@@ -227,10 +208,7 @@ fn execs() -> Vec<(&'static str, State)> {
                 .root(),
         ),
         ("run ulimit", x().ulimit(Ulimit::Nofile, 1, 2).ulimit(Ulimit::Core, -1, -1).root()),
-        (
-            "run cdi",
-            x().device(Device::new("v/c=1")).device(Device::new("v/c=2").optional()).root(),
-        ),
+        ("run cdi", x().device(Device::new("v/c=1")).device(Device::new("v/c=2").optional()).root()),
         ("run exit codes", x().valid_exit_codes([0, 3, -1]).root()),
         ("run no exit codes", x().root()),
         ("run cgroup", x().cgroup_parent("cg").root()),
@@ -260,10 +238,7 @@ fn execs() -> Vec<(&'static str, State)> {
                 .platform(linux("s390x"))
                 .root(),
         ),
-        (
-            "run platform inherited",
-            on_x(&image("alpine:3.19").platform(linux("arm64")).state()),
-        ),
+        ("run platform inherited", on_x(&image("alpine:3.19").platform(linux("arm64")).state())),
         ("run state platform", on_x(&alpine().with_platform(linux("riscv64")))),
         (
             "run platform all fields",
@@ -354,10 +329,7 @@ fn mounts() -> Vec<(&'static str, State)> {
                 .mount("/c", cache("k", CacheSharing::Locked).from(&busybox()).selector("s"))
                 .root(),
         ),
-        (
-            "mount tmpfs",
-            x().mount("/t", Mount::tmpfs(0)).mount("/u", Mount::tmpfs(1 << 20)).root(),
-        ),
+        ("mount tmpfs", x().mount("/t", Mount::tmpfs(0)).mount("/u", Mount::tmpfs(1 << 20)).root()),
         ("mount tmpfs source", mount("/t", Mount::tmpfs(0).from(&busybox()))),
         (
             "secrets",
@@ -381,10 +353,7 @@ fn mounts() -> Vec<(&'static str, State)> {
                 .ssh(Ssh::new(""))
                 .root(),
         ),
-        (
-            "ssh env set",
-            alpine().env("SSH_AUTH_SOCK", "/x").run().args(["x"]).ssh(Ssh::new("")).root(),
-        ),
+        ("ssh env set", alpine().env("SSH_AUTH_SOCK", "/x").run().args(["x"]).ssh(Ssh::new("")).root()),
     ]
 }
 
@@ -409,25 +378,19 @@ fn files() -> Vec<(&'static str, State)> {
         ),
         (
             "symlink",
-            file(
-                actions()
-                    .then(symlink("t", "l"))
-                    .then(symlink("../t", "/a/../l").owner("1:2").created(t)),
-            ),
+            file(actions().then(symlink("t", "l")).then(symlink("../t", "/a/../l").owner("1:2").created(t))),
         ),
-        (
-            "rm",
-            file(actions().then(rm("x")).then(rm("/y*").allow_not_found().allow_wildcard())),
-        ),
+        ("rm", file(actions().then(rm("x")).then(rm("/y*").allow_not_found().allow_wildcard()))),
         ("copy", file(copy(busybox(), "src", "dst"))),
         ("copy dir state", file(copy(busybox().dir("/sd"), "src/", "dst/"))),
         (
             "copy paths",
             file(
-                actions()
-                    .then(copy(busybox(), "/a/../b/.", "."))
-                    .then(copy(busybox(), ".", "/"))
-                    .then(copy(busybox(), "", "")),
+                actions().then(copy(busybox(), "/a/../b/.", ".")).then(copy(busybox(), ".", "/")).then(copy(
+                    busybox(),
+                    "",
+                    "",
+                )),
             ),
         ),
         (
@@ -479,10 +442,7 @@ fn files() -> Vec<(&'static str, State)> {
             scratch().file(
                 actions()
                     .then(copy(
-                        actions()
-                            .then(mkdir("/a", 0o700))
-                            .then(mkfile("/a/f", 0o644, "x"))
-                            .on(&busybox()),
+                        actions().then(mkdir("/a", 0o700)).then(mkfile("/a/f", 0o644, "x")).on(&busybox()),
                         "/a",
                         "/b",
                     ))
@@ -491,9 +451,7 @@ fn files() -> Vec<(&'static str, State)> {
         ),
         (
             "file platform name",
-            file(
-                FileActions::from(mkdir("d", 0o755)).platform(linux("arm64")).custom_name("n"),
-            ),
+            file(FileActions::from(mkdir("d", 0o755)).platform(linux("arm64")).custom_name("n")),
         ),
     ]
 }
@@ -502,12 +460,7 @@ fn ops() -> Vec<(&'static str, State)> {
     let small = || scratch().file(mkfile("/f", 0o644, "x"));
     let pass = |id, inputs| passthrough(id, inputs, none()).pop().expect("an output");
     let base = alpine().run().shlex("base").root();
-    let map = SourceMap::with_state(
-        local("src").state(),
-        "Dockerfile",
-        "Dockerfile",
-        "FROM x\nRUN y\n",
-    );
+    let map = SourceMap::with_state(local("src").state(), "Dockerfile", "Dockerfile", "FROM x\nRUN y\n");
     let other = SourceMap::new("b", "", "z");
     let range = |a, b, c, d| [Range { start: (a, b), end: (c, d) }];
     vec![
@@ -518,10 +471,7 @@ fn ops() -> Vec<(&'static str, State)> {
         ("merge none", merge(&[], none())),
         (
             "merge keeps metadata",
-            on_x(&merge(
-                &[busybox().env("A", "1").dir("/x"), alpine().env("B", "1")],
-                none(),
-            )),
+            on_x(&merge(&[busybox().env("A", "1").dir("/x"), alpine().env("B", "1")], none())),
         ),
         ("diff", diff(&busybox(), &on_x(&busybox()), none())),
         ("diff lower scratch", diff(&scratch(), &busybox(), none())),
@@ -541,10 +491,7 @@ fn ops() -> Vec<(&'static str, State)> {
         ),
         (
             "passthrough second output",
-            on_x(&pass(
-                "p",
-                vec![PassthroughInput::output(&busybox()), PassthroughInput::output(&alpine())],
-            )),
+            on_x(&pass("p", vec![PassthroughInput::output(&busybox()), PassthroughInput::output(&alpine())])),
         ),
         ("passthrough no id", pass("", vec![PassthroughInput::output(&busybox())])),
         (
@@ -559,13 +506,7 @@ fn ops() -> Vec<(&'static str, State)> {
                 .root(),
         ),
         ("source map empty range", image("busybox").location(&other, []).state()),
-        (
-            "diamond",
-            merge(
-                &[base.run().shlex("l").root(), base.run().shlex("r").root()],
-                none(),
-            ),
-        ),
+        ("diamond", merge(&[base.run().shlex("l").root(), base.run().shlex("r").root()], none())),
         (
             "same op different metadata",
             merge(
@@ -586,29 +527,15 @@ fn with_options() -> Vec<(&'static str, Case)> {
     };
     vec![
         ("local unique", with(local("ctx").state(), |o| o.local_unique_id("u1"))),
-        (
-            "local unique own",
-            with(local("ctx").local_unique_id("u2").state(), |o| o.local_unique_id("u1")),
-        ),
-        (
-            "run require",
-            with(x().require("a==b").require("c").root(), |o| o.require("z")),
-        ),
-        (
-            "run caps all",
-            with(x().root(), |o| o.supported_caps(["exec.meta.setsdefaultpath"])),
-        ),
+        ("local unique own", with(local("ctx").local_unique_id("u2").state(), |o| o.local_unique_id("u1"))),
+        ("run require", with(x().require("a==b").require("c").root(), |o| o.require("z"))),
+        ("run caps all", with(x().root(), |o| o.supported_caps(["exec.meta.setsdefaultpath"]))),
         ("run caps none", with(x().root(), |o| o.supported_caps([""; 0]))),
         (
             "run caps none with path",
-            with(alpine().env("PATH", "/p").run().args(["x"]).root(), |o| {
-                o.supported_caps([""; 0])
-            }),
+            with(alpine().env("PATH", "/p").run().args(["x"]).root(), |o| o.supported_caps([""; 0])),
         ),
-        (
-            "marshal defaults",
-            with(busybox(), |o| o.custom_name("d")),
-        ),
+        ("marshal defaults", with(busybox(), |o| o.custom_name("d"))),
     ]
 }
 
@@ -649,12 +576,10 @@ fn calls_give_the_recorded_bytes() {
                 failures.push(format!("`{}` must fail: {}", vector.name, vector.error));
             }
             Ok(definition) => {
-                let expect = base64::engine::general_purpose::STANDARD
-                    .decode(&vector.definition)
-                    .expect("base64");
+                let expect =
+                    base64::engine::general_purpose::STANDARD.decode(&vector.definition).expect("base64");
                 if definition.encode_deterministic() != expect {
-                    let expect: Definition =
-                        prost::Message::decode(expect.as_slice()).expect("a definition");
+                    let expect: Definition = prost::Message::decode(expect.as_slice()).expect("a definition");
                     failures.push(format!(
                         "`{}` {}:\n{definition:#?}\nbut recorded is\n{expect:#?}",
                         vector.name, vector.call

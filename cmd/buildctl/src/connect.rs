@@ -47,11 +47,7 @@ fn is_starting(error: &buildkit_client::Error) -> bool {
 
 fn tls(global: &Global, address: &Address) -> Result<Option<Tls>> {
     let (ca, cert, key) = match &global.tlsdir {
-        Some(_)
-            if global.tlscacert.is_some()
-                || global.tlscert.is_some()
-                || global.tlskey.is_some() =>
-        {
+        Some(_) if global.tlscacert.is_some() || global.tlscert.is_some() || global.tlskey.is_some() => {
             bail!("cannot specify tlsdir and tlscacert/tlscert/tlskey at the same time");
         }
         Some(dir) => {

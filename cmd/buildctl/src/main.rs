@@ -26,8 +26,7 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let args = flags::normalize(std::env::args_os(), &Cli::command());
-    let cli = match Cli::command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m))
-    {
+    let cli = match Cli::command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -36,13 +35,27 @@ fn main() -> ExitCode {
         Err(error) => {
             eprint!("{}", excerpt::of(&error));
             if cli.global.debug {
-                eprintln!("error: {error:#}\n{}", error.backtrace());
+                eprintln!("error: {}\n{}", chain(&error), error.backtrace());
             } else {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", chain(&error));
             }
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each said once.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Help and version go to standard output and are no failure.
@@ -80,8 +93,7 @@ fn run(cli: &Cli) -> Result<()> {
 fn start_logging(cli: &Cli) -> Result<()> {
     let level = if cli.global.debug { "debug" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::new(format!("warn,buildctl={level},buildkit={level}"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match cli.global.log_format.as_str() {
         "json" => builder.json().init(),
         "text" | "" => builder.with_ansi(false).init(),

@@ -81,14 +81,8 @@ mod tests {
     #[test]
     fn columns() {
         let text = "a\tbb\tc\nlonger than\tx\ty\n\nnew\tz\n";
-        assert_eq!(
-            align(text, Fill::Spaces),
-            "a           bb c\nlonger than x  y\n\nnew z\n"
-        );
-        assert_eq!(
-            align(text, Fill::Tabs),
-            "a\t\tbb\tc\nlonger than\tx\ty\n\nnew\tz\n"
-        );
+        assert_eq!(align(text, Fill::Spaces), "a           bb c\nlonger than x  y\n\nnew z\n");
+        assert_eq!(align(text, Fill::Tabs), "a\t\tbb\tc\nlonger than\tx\ty\n\nnew\tz\n");
     }
 
     #[test]

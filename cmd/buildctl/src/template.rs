@@ -31,10 +31,9 @@ impl Data {
                 .find(|(known, _, _)| *known == name)
                 .map(|(_, _, value)| value)
                 .with_context(|| format!("can't evaluate field {name}")),
-            Self::Map(entries) => Ok(entries
-                .iter()
-                .find(|(key, _)| key == name)
-                .map_or(&Self::Null, |(_, value)| value)),
+            Self::Map(entries) => {
+                Ok(entries.iter().find(|(key, _)| key == name).map_or(&Self::Null, |(_, value)| value))
+            }
             _ => bail!("can't evaluate field {name}"),
         }
     }
@@ -56,14 +55,12 @@ impl Data {
         };
         match self {
             Self::List(items) => list(['[', ']'], &mut items.iter().map(|item| (None, item))),
-            Self::Struct(fields) => list(
-                ['{', '}'],
-                &mut fields.iter().map(|(_, name, value)| (Some(*name), value)),
-            ),
-            Self::Map(entries) => list(
-                ['{', '}'],
-                &mut entries.iter().map(|(key, value)| (Some(key.as_str()), value)),
-            ),
+            Self::Struct(fields) => {
+                list(['{', '}'], &mut fields.iter().map(|(_, name, value)| (Some(*name), value)))
+            }
+            Self::Map(entries) => {
+                list(['{', '}'], &mut entries.iter().map(|(key, value)| (Some(key.as_str()), value)))
+            }
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::Int(value) => out.push_str(&value.to_string()),

@@ -6,9 +6,7 @@
 
 use std::io::Write as _;
 
-use buildkit_client_llb::{
-    Constrained as _, FileActions, MarshalOptions, Platform, State, copy, image,
-};
+use buildkit_client_llb::{Constrained as _, FileActions, MarshalOptions, Platform, State, copy, image};
 use clap::{Parser, ValueEnum};
 use prost::Message as _;
 
@@ -48,9 +46,9 @@ fn main() -> anyhow::Result<()> {
         .then(copy(&programs, "/src/target/release/buildctl", "/bin/"));
     files = match cli.target {
         Target::Standalone => files.then(copy(runc(&cli.runc), "/src/runc", "/bin/")),
-        Target::Containerd => files.then(
-            copy(containerd(&cli.containerd), "/src/bin/*", "/bin/").allow_wildcard(),
-        ),
+        Target::Containerd => {
+            files.then(copy(containerd(&cli.containerd), "/src/bin/*", "/bin/").allow_wildcard())
+        }
     };
     let result = image("docker.io/library/alpine").state().file(files);
     let listed = result.run().shlex("ls -l /bin").root();

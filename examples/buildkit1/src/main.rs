@@ -6,9 +6,7 @@
 
 use std::io::Write as _;
 
-use buildkit_client_llb::{
-    Constrained as _, FileActions, MarshalOptions, Platform, State, copy, image,
-};
+use buildkit_client_llb::{Constrained as _, FileActions, MarshalOptions, Platform, State, copy, image};
 use clap::{Parser, ValueEnum};
 use prost::Message as _;
 
@@ -51,9 +49,9 @@ fn main() -> anyhow::Result<()> {
         .then(copy(&client, "/src/target/release/buildctl", "/bin/"));
     files = match cli.target {
         Target::Standalone => files.then(copy(runc(&cli.runc), "/src/runc", "/bin/")),
-        Target::Containerd => files.then(
-            copy(containerd(&cli.containerd), "/src/bin/*", "/bin/").allow_wildcard(),
-        ),
+        Target::Containerd => {
+            files.then(copy(containerd(&cli.containerd), "/src/bin/*", "/bin/").allow_wildcard())
+        }
     };
     let result = image("docker.io/library/alpine").state().file(files);
     let listed = result.run().shlex("ls -l /bin").root();
@@ -81,25 +79,17 @@ fn with_clone(tools: &State, repo: &str, version: &str) -> State {
 }
 
 fn runc(version: &str) -> State {
-    with_clone(
-        &go_tools("libseccomp-dev"),
-        "https://github.com/opencontainers/runc.git",
-        version,
-    )
-    .run()
-    .shlex("make static")
-    .root()
+    with_clone(&go_tools("libseccomp-dev"), "https://github.com/opencontainers/runc.git", version)
+        .run()
+        .shlex("make static")
+        .root()
 }
 
 fn containerd(version: &str) -> State {
-    with_clone(
-        &go_tools("libbtrfs-dev"),
-        "https://github.com/containerd/containerd.git",
-        version,
-    )
-    .run()
-    .shlex("make binaries")
-    .root()
+    with_clone(&go_tools("libbtrfs-dev"), "https://github.com/containerd/containerd.git", version)
+        .run()
+        .shlex("make binaries")
+        .root()
 }
 
 fn go_tools(package: &str) -> State {

@@ -7,8 +7,8 @@
 use std::io::Write as _;
 
 use buildkit_client_llb::{
-    CacheSharing, Constrained as _, Constraints, Error, MarshalOptions, Mount, Platform, State, git,
-    image, local, merge,
+    CacheSharing, Constrained as _, Constraints, Error, MarshalOptions, Mount, Platform, State, git, image,
+    local, merge,
 };
 use clap::{Parser, ValueEnum};
 use prost::Message as _;
@@ -81,9 +81,8 @@ fn compile(tools: &State, source: &State, name: &str, script: &str) -> Result<St
 
 fn buildkit(repo: &str, version: &str, program: &str) -> Result<State, Error> {
     let tools = image("docker.io/library/rust:1-bookworm").state().env("CARGO_TARGET_DIR", "/cache");
-    let script = format!(
-        "cargo build --locked --release --bin {program} && cp /cache/release/{program} /out/"
-    );
+    let script =
+        format!("cargo build --locked --release --bin {program} && cp /cache/release/{program} /out/");
     compile(&tools, &source("buildkit", repo, version), program, &script)
 }
 

@@ -8,8 +8,7 @@
 use std::io::Write as _;
 
 use buildkit_client_llb::{
-    Constrained as _, Constraints, FileActions, MarshalOptions, Mount, State, copy, local, merge,
-    scratch,
+    Constrained as _, Constraints, FileActions, MarshalOptions, Mount, State, copy, local, merge, scratch,
 };
 use clap::Parser;
 use prost::Message as _;

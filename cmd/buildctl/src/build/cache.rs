@@ -40,10 +40,7 @@ fn parse(line: &str, flag: &str) -> Result<CacheOption> {
 }
 
 /// Adds what a job of GitHub Actions knows about its cache service.
-fn github(
-    mut option: CacheOption,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<CacheOption> {
+fn github(mut option: CacheOption, variable: impl Fn(&str) -> Option<String>) -> Result<CacheOption> {
     let attrs = &mut option.attrs;
     let is_v2 = match attrs.get("version") {
         Some(version) => version == "2",
@@ -84,10 +81,7 @@ mod tests {
     fn places() {
         let export = |line: &str| show(exports(&[line.to_owned()]).map(|mut list| list.remove(0)));
         assert_eq!(export("a/b"), r#"registry {"mode": "min", "ref": "a/b"}"#);
-        assert_eq!(
-            export("type=local,dest=d,mode=max"),
-            r#"local {"dest": "d", "mode": "max"}"#
-        );
+        assert_eq!(export("type=local,dest=d,mode=max"), r#"local {"dest": "d", "mode": "max"}"#);
         assert_eq!(show(parse("xtype=1", "--import-cache")), "--import-cache requires type=<type>");
     }
 

@@ -6,10 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 /// The fields of one line of CSV, quoted ones without their quotes.
 pub(crate) fn csv(line: &str) -> Result<Vec<String>> {
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(line.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
     let record = match reader.records().next() {
         Some(record) => record.with_context(|| format!("failed to parse {line:?} as CSV"))?,
         None => return Ok(Vec::new()),
@@ -36,8 +33,7 @@ pub(crate) fn typed(line: &str) -> Result<(String, BTreeMap<String, String>)> {
 pub(crate) fn pairs(list: &[String]) -> Result<BTreeMap<String, String>> {
     list.iter()
         .map(|pair| {
-            let (key, value) =
-                pair.split_once('=').with_context(|| format!("invalid value {pair}"))?;
+            let (key, value) = pair.split_once('=').with_context(|| format!("invalid value {pair}"))?;
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
@@ -62,10 +58,10 @@ mod tests {
         assert_eq!(csv(r#""name=a ""b""""#).expect("fits"), [r#"name=a "b""#]);
         let (kind, attrs) = typed(r#"Type=local,"Names=a,b",dest=X"#).expect("fits");
         assert_eq!(kind, "local");
-        assert_eq!(attrs.into_iter().collect::<Vec<_>>(), [
-            ("dest".to_owned(), "X".to_owned()),
-            ("names".to_owned(), "a,b".to_owned()),
-        ]);
+        assert_eq!(
+            attrs.into_iter().collect::<Vec<_>>(),
+            [("dest".to_owned(), "X".to_owned()), ("names".to_owned(), "a,b".to_owned()),]
+        );
         assert_eq!(typed("type").expect_err("no value").to_string(), "invalid value type");
     }
 }

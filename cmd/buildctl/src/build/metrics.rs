@@ -21,10 +21,10 @@ struct Step {
 impl Metrics {
     pub(crate) fn add(&mut self, status: &SolveStatus) {
         for vertex in &status.vertexes {
-            let step = self.steps.entry(vertex.digest.as_str().to_owned()).or_insert_with(|| Step {
-                name: vertex.name.clone(),
-                ..Step::default()
-            });
+            let step = self
+                .steps
+                .entry(vertex.digest.as_str().to_owned())
+                .or_insert_with(|| Step { name: vertex.name.clone(), ..Step::default() });
             step.is_base |= is_base(&vertex.name);
             step.cached |= vertex.cached;
             step.completed |= vertex.completed.is_some();

@@ -162,10 +162,7 @@ fn read_definition(no_cache: bool) -> Result<Definition> {
 
 /// How progress is shown, and the file that keeps it: the one asked for, or on a terminal a
 /// temporary one.
-fn display(
-    args: &Build,
-    reference: &str,
-) -> Result<(Display<std::io::Stderr>, Option<TraceFile>)> {
+fn display(args: &Build, reference: &str) -> Result<(Display<std::io::Stderr>, Option<TraceFile>)> {
     let (settings, problems) = Settings::from_env();
     for problem in problems {
         tracing::warn!("{problem}");
@@ -181,9 +178,9 @@ fn display(
     let display = Display::new(stderr, terminal, mode, "Building", settings)?;
     let trace = match &args.trace {
         Some(path) => Some(TraceFile::open(path)?),
-        None if display.is_interactive() => TraceFile::temporary(reference)
-            .inspect_err(|error| tracing::debug!(%error, "no trace file"))
-            .ok(),
+        None if display.is_interactive() => {
+            TraceFile::temporary(reference).inspect_err(|error| tracing::debug!(%error, "no trace file")).ok()
+        }
         None => None,
     };
     Ok((display, trace))

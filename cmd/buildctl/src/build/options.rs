@@ -15,10 +15,8 @@ pub(crate) fn parse(
     list: &[String],
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<BTreeMap<String, String>> {
-    let mut options: BTreeMap<String, String> = PASSED_ON
-        .iter()
-        .filter_map(|name| Some((format!("{BUILD_ARG}{name}"), variable(name)?)))
-        .collect();
+    let mut options: BTreeMap<String, String> =
+        PASSED_ON.iter().filter_map(|name| Some((format!("{BUILD_ARG}{name}"), variable(name)?))).collect();
     let mut resolved = Vec::with_capacity(list.len());
     for option in list {
         match option.strip_prefix(BUILD_ARG) {
@@ -64,8 +62,7 @@ pub(crate) fn check_entitlements(list: &[String]) -> Result<()> {
 /// `NAME[,alias=ALIAS]`
 fn device(text: &str) -> Result<()> {
     for field in fields::csv(text)?.iter().skip(1) {
-        let (key, _) =
-            field.split_once('=').with_context(|| format!("invalid device config {field:?}"))?;
+        let (key, _) = field.split_once('=').with_context(|| format!("invalid device config {field:?}"))?;
         if key != "alias" {
             bail!("unknown device config key {key:?}");
         }
@@ -85,10 +82,8 @@ mod tests {
             _ => None,
         };
         let list = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let parsed = parse(
-            &list(&["a=b=c", "build-arg:SET", "build-arg:UNSET", "build-arg:X=", "a=d"]),
-            variable,
-        );
+        let parsed =
+            parse(&list(&["a=b=c", "build-arg:SET", "build-arg:UNSET", "build-arg:X=", "a=d"]), variable);
         let parsed: Vec<_> = parsed.expect("fits").into_iter().collect();
         let expect = [
             ("a", "d"),

@@ -84,25 +84,13 @@ mod tests {
         for (line, expect) in [
             ("type=local,dest=out", r#"local {} to out"#),
             ("type=local,DEST=out,mode=delete", r#"local {"mode": "delete"} to out"#),
-            (
-                r#"type=image,"name=a,b",push=true"#,
-                r#"image {"name": "a,b", "push": "true"} to nothing"#,
-            ),
+            (r#"type=image,"name=a,b",push=true"#, r#"image {"name": "a,b", "push": "true"} to nothing"#),
             (&format!("type=tar,dest={path}"), "tar {} to a file"),
-            (
-                &format!("type=oci,dest={path},tar=true"),
-                r#"oci {"tar": "true"} to a file"#,
-            ),
+            (&format!("type=oci,dest={path},tar=true"), r#"oci {"tar": "true"} to a file"#),
             ("type=oci,dest=d,tar=false", r#"oci {"tar": "false"} to d"#),
             ("dest=x", "--output requires type=<type>"),
-            (
-                "type=local,output=x",
-                "output=x not supported for --output, you meant dest=x?",
-            ),
-            (
-                "type=local",
-                "invalid output option: output: output directory is required for local exporter",
-            ),
+            ("type=local,output=x", "output=x not supported for --output, you meant dest=x?"),
+            ("type=local", "invalid output option: output: output directory is required for local exporter"),
             (
                 "type=image,dest=x",
                 "invalid output option: output: output x is not supported by image exporter",

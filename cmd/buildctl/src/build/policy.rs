@@ -73,10 +73,9 @@ fn number(value: &Value, key: &str, of_name: impl Fn(&str) -> Option<i32>) -> Re
     match value.get(key) {
         None | Some(Value::Null) => Ok(0),
         Some(value @ Value::String(name)) => of_name(name).ok_or_else(|| unknown(value)),
-        Some(value) => value
-            .as_i64()
-            .and_then(|number| i32::try_from(number).ok())
-            .ok_or_else(|| unknown(value)),
+        Some(value) => {
+            value.as_i64().and_then(|number| i32::try_from(number).ok()).ok_or_else(|| unknown(value))
+        }
     }
 }
 

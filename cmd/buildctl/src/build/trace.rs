@@ -15,8 +15,7 @@ impl TraceFile {
     /// Opens a file to append to. Only its owner may read it: logs can hold anything.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         use fs_err::os::unix::fs::OpenOptionsExt as _;
-        let file =
-            fs_err::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let file = fs_err::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file) })
     }
 

@@ -20,10 +20,7 @@ pub(crate) async fn run(global: &Global, args: &Format) -> Result<()> {
 
 /// A version as lines of a table.
 pub(crate) fn text(version: &BuildkitVersion) -> String {
-    let mut out = format!(
-        "BuildKit:\t{} {} {}\n",
-        version.package, version.version, version.revision
-    );
+    let mut out = format!("BuildKit:\t{} {} {}\n", version.package, version.version, version.revision);
     if !version.dockerfile_version.is_empty() {
         out.push_str(&format!("Dockerfile:\t{}\n", version.dockerfile_version));
     }

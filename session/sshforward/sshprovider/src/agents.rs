@@ -107,8 +107,7 @@ impl Agents {
 }
 
 fn is_socket(path: &Path) -> Result<bool, Error> {
-    let metadata = fs_err::metadata(path)
-        .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    let metadata = fs_err::metadata(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
     Ok(metadata.file_type().is_socket())
 }
 
@@ -145,9 +144,7 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("listens");
         fs_err::write(&key, "key").expect("writes");
         let own = socket.display().to_string();
-        let with = |agents: Vec<Agent>| {
-            Agents::new(agents, |name| (name == AUTH_SOCK).then(|| own.clone()))
-        };
+        let with = |agents: Vec<Agent>| Agents::new(agents, |name| (name == AUTH_SOCK).then(|| own.clone()));
         let agents = with(vec![agent("", &[], false), agent("r", &[&socket], true)]).expect("fits");
         assert!(agents.has("default") && agents.has("r") && !agents.has("x"));
         for (bad, expect) in [

@@ -8,9 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use buildkit_util_appcontext::{TaskGuard, spawn};
-use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 
 /// Types of the requests for the list of keys and for a signature.
 const ALLOWED: [u8; 2] = [11, 13];
@@ -85,11 +83,7 @@ impl AsyncRead for Filtered {
 }
 
 impl AsyncWrite for Filtered {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

@@ -1,7 +1,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use buildkit_util_gojson::{Array, Base64, Object};
-use buildkit_util_progress::{LogStream, Position, SolveStatus, Vertex, VertexLog, VertexStatus, VertexWarning};
+use buildkit_util_progress::{
+    LogStream, Position, SolveStatus, Vertex, VertexLog, VertexStatus, VertexWarning,
+};
 
 /// A message as the original writes it into trace files and in mode `rawjson`: one line of JSON,
 /// logs and warnings in base64, times in RFC 3339.
@@ -72,9 +74,7 @@ fn log(object: &mut Object<'_>, log: &VertexLog) {
 }
 
 fn warning(object: &mut Object<'_>, warning: &VertexWarning) {
-    object
-        .omit_empty("vertex", warning.vertex.as_str())
-        .omit_empty("level", &i64::from(warning.level));
+    object.omit_empty("vertex", warning.vertex.as_str()).omit_empty("level", &i64::from(warning.level));
     if !warning.short.is_empty() {
         object.field("short", &Base64(&warning.short));
     }
@@ -132,8 +132,7 @@ fn rfc3339(time: SystemTime) -> String {
 fn civil(days: i128) -> (i128, i128, i128) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };

@@ -35,8 +35,7 @@ impl Printer {
 
     /// Writes what should be seen now.
     pub(crate) fn print(&mut self, trace: &mut Trace, now: SystemTime, out: &mut Vec<u8>) {
-        let updated: Vec<usize> =
-            trace.updated.iter().copied().filter(|&i| !trace.steps[i].hidden).collect();
+        let updated: Vec<usize> = trace.updated.iter().copied().filter(|&i| !trace.steps[i].hidden).collect();
         let (mut completed, mut open): (Vec<usize>, Vec<usize>) =
             updated.into_iter().partition(|&index| trace.steps[index].is_completed());
         let active = self.active;

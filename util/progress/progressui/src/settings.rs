@@ -31,12 +31,7 @@ pub struct Colors {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            colors: Colors::default(),
-            log_lines: MIN_LOG_LINES,
-            truncate: false,
-            rate: None,
-        }
+        Self { colors: Colors::default(), log_lines: MIN_LOG_LINES, truncate: false, rate: None }
     }
 }
 
@@ -90,9 +85,8 @@ impl Colors {
             .ok_or_else(|| format!("Could not parse BUILDKIT_COLORS component: {field}"))?;
         let value = value.trim_matches('"');
         let code = if value.contains(',') { rgb(value) } else { named(value) };
-        let code = code.ok_or_else(|| {
-            format!("Unknown color value found in BUILDKIT_COLORS: {key}={value}")
-        })?;
+        let code =
+            code.ok_or_else(|| format!("Unknown color value found in BUILDKIT_COLORS: {key}={value}"))?;
         let slot = match key.to_lowercase().as_str() {
             "run" => &mut self.run,
             "cancel" => &mut self.cancel,
@@ -111,8 +105,7 @@ impl Colors {
 }
 
 fn named(name: &str) -> Option<String> {
-    const NAMES: [&str; 8] =
-        ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
+    const NAMES: [&str; 8] = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
     let name = name.to_lowercase();
     if name == "default" {
         return Some("\x1b[39m".to_owned());

@@ -66,10 +66,8 @@ fn message(time: f64, events: impl IntoIterator<Item = Event>) -> (f64, SolveSta
 fn build() -> Vec<(f64, SolveStatus)> {
     let v = |name, started, completed| Event::Vertex(vertex(name, started, completed));
     let cached = Vertex { cached: true, ..vertex("base", Some(0.0), Some(0.0)) };
-    let failed =
-        Vertex { error: "exit code: 1".into(), ..vertex("[2/2] RUN test", Some(1.0), Some(3.0)) };
-    let canceled =
-        Vertex { error: "rpc: context canceled".into(), ..vertex("slow", Some(1.0), Some(3.0)) };
+    let failed = Vertex { error: "exit code: 1".into(), ..vertex("[2/2] RUN test", Some(1.0), Some(3.0)) };
+    let canceled = Vertex { error: "rpc: context canceled".into(), ..vertex("slow", Some(1.0), Some(3.0)) };
     vec![
         message(0.0, [v("base", None, None), v("load", Some(0.0), None), v("slow", None, None)]),
         message(0.1, [Event::Vertex(cached)]),

@@ -297,9 +297,8 @@ impl Trace {
         let Some(index) = self.step_of(log.vertex.as_str()) else { return };
         let step = &mut self.steps[index];
         if let Some(window) = self.window {
-            let terminal = step
-                .terminal
-                .get_or_insert_with(|| vt100::Parser::new(window.rows, window.columns, 0));
+            let terminal =
+                step.terminal.get_or_insert_with(|| vt100::Parser::new(window.rows, window.columns, 0));
             step.terminal_bytes += log.data.len();
             for part in log.data.split_inclusive(|&b| b == b'\n') {
                 match part.strip_suffix(b"\n") {

@@ -175,13 +175,7 @@ impl Painter {
 
     /// Gives windows to the running steps that say most, as far as there is room, and leaves out
     /// jobs that there is none for.
-    fn place_windows(
-        &self,
-        trace: &Trace,
-        mut jobs: Vec<Job>,
-        height: usize,
-        all: bool,
-    ) -> Vec<Job> {
+    fn place_windows(&self, trace: &Trace, mut jobs: Vec<Job>, height: usize, all: bool) -> Vec<Job> {
         let running = jobs.iter().filter(|job| !job.is_completed).count();
         let mut candidates: Vec<(usize, usize, usize)> = jobs
             .iter()
