@@ -261,3 +261,203 @@ fn add_places<K: Ord>(order: &mut [usize], ranks: &mut [f64], key: impl Fn(usize
         ranks[*number] += f64::from(at) / f64::from(place);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn at(seconds: u64) -> SystemTime {
+        NOW + Duration::from_secs(seconds)
+    }
+
+    fn record(id: usize, size: i64, used: Option<u64>, count: u64, parents: &[usize]) -> UsageRecord {
+        UsageRecord {
+            id: RefId::new(&id.to_string()),
+            mutable: false,
+            in_use: false,
+            size,
+            created_at: at(0),
+            last_used_at: used.map(at),
+            usage_count: count,
+            parents: parents.iter().map(|parent| RefId::new(&parent.to_string())).collect(),
+            description: String::new(),
+            record_type: RecordType::Regular,
+            shared: false,
+        }
+    }
+
+    fn planned(records: &[UsageRecord], policies: &[GcPolicy], space: Space) -> Vec<String> {
+        let ids = plan(records, policies, at(1000), space).expect("plan");
+        ids.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn kept_bytes_follow_the_limits() {
+        // (max, min free, reserved), total, free, kept
+        let cases = [
+            ((0, 0, 0), 100, 50, None),
+            ((0, 0, 30), 100, 50, Some(30)),
+            ((80, 0, 0), 100, 50, Some(80)),
+            ((80, 0, 90), 100, 50, Some(90)),
+            ((0, 20, 0), 100, 50, Some(100)),
+            ((0, 70, 0), 100, 50, Some(80)),
+            ((0, 70, 95), 100, 50, Some(95)),
+            ((60, 70, 0), 100, 50, Some(60)),
+            ((90, 70, 0), 100, 50, Some(80)),
+            ((90, 500, 10), 100, 50, Some(10)),
+            ((90, 20, 0), 100, 50, Some(90)),
+        ];
+        for ((max_used_space, min_free_space, reserved_space), total, free, expect) in cases {
+            let policy = GcPolicy { max_used_space, min_free_space, reserved_space, ..GcPolicy::default() };
+            assert_eq!(keep_bytes(&policy, total, free), expect, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn the_least_used_go_first() {
+        let records = [
+            record(0, 10, Some(50), 1, &[]),
+            record(1, 10, Some(10), 1, &[]),
+            record(2, 10, Some(20), 9, &[]),
+            record(3, 10, None, 0, &[]),
+        ];
+        let cap = |max_used_space| [GcPolicy { max_used_space, ..GcPolicy::default() }];
+        let order = planned(&records, &[GcPolicy::default()], Space::default());
+        assert_eq!(order, ["3", "1", "0", "2"]);
+        assert_eq!(planned(&records, &cap(25), Space::default()), ["3", "1"]);
+        assert_eq!(planned(&records, &cap(40), Space::default()), [""; 0]);
+    }
+
+    #[test]
+    fn parents_go_after_their_children() {
+        // 0 <- 1 <- 2, and 3 of both 0 and 2; the parents are older.
+        let records = [
+            record(0, 10, Some(1), 1, &[]),
+            record(1, 10, Some(2), 1, &[0]),
+            record(2, 10, Some(3), 1, &[1]),
+            record(3, 10, Some(4), 1, &[0, 2]),
+        ];
+        assert_eq!(planned(&records, &[GcPolicy::default()], Space::default()), ["3", "2", "1", "0"]);
+        let keep = GcPolicy { keep_duration: Duration::from_secs(997), ..GcPolicy::default() };
+        assert_eq!(planned(&records, &[keep], Space::default()), [""; 0], "a young child keeps its parents");
+        let mut held = records.clone();
+        held[2].in_use = true;
+        assert_eq!(planned(&held, &[GcPolicy::default()], Space::default()), ["3"]);
+    }
+
+    #[test]
+    fn hidden_types_need_all() {
+        let mut records = [record(0, 1, None, 0, &[]), record(1, 1, None, 0, &[]), record(2, 1, None, 0, &[])];
+        records[0].record_type = RecordType::Internal;
+        records[1].record_type = RecordType::Frontend;
+        records[2].shared = true;
+        assert!(planned(&records, &[GcPolicy::default()], Space::default()).is_empty());
+        let all = GcPolicy { all: true, ..GcPolicy::default() };
+        assert_eq!(planned(&records, &[all], Space::default()).len(), 3);
+    }
+
+    #[test]
+    fn the_default_policy_is_upstreams() {
+        let limits = Limits::detect(Space { total: 1 << 40, free: 0, available: 0 });
+        let expect = Limits {
+            reserved_space: 10_000_000_000,
+            max_used_space: 100_000_000_000,
+            min_free_space: 205_000_000_000,
+        };
+        assert_eq!(limits, expect);
+        let policies = default_policies(limits);
+        assert_eq!(policies.len(), 4);
+        assert_eq!(policies[0].max_used_space, 512_000_000);
+        assert!(policies[3].all && !policies[2].all);
+        assert_eq!(percent(Space::default(), 10), 2_000_000_000);
+    }
+
+    fn records() -> impl Strategy<Value = Vec<UsageRecord>> {
+        let one = (0i64..1000, prop::option::of(0u64..1000), 0u64..4, prop::collection::vec(any::<u8>(), 0..3), 0u8..10);
+        prop::collection::vec(one, 0..40).prop_map(|list| {
+            let build = |(number, (size, used, count, parents, kind)): (usize, (i64, _, _, Vec<u8>, u8))| {
+                let parents: HashSet<usize> = parents
+                    .iter()
+                    .filter(|_| number > 0)
+                    .map(|parent| usize::from(*parent) % number)
+                    .collect();
+                let mut record = record(number, size, used, count, &parents.into_iter().collect::<Vec<_>>());
+                record.in_use = kind == 0;
+                record.shared = kind == 1;
+                record.mutable = kind == 2;
+                if kind == 3 {
+                    record.record_type = RecordType::Internal;
+                }
+                record
+            };
+            list.into_iter().enumerate().map(build).collect()
+        })
+    }
+
+    prop_compose! {
+        fn policy()(
+            all: bool,
+            only_mutable: bool,
+            keep in prop_oneof![Just(0u64), 0u64..1200],
+            max_used_space in prop_oneof![Just(0i64), 0i64..10_000],
+            reserved_space in prop_oneof![Just(0i64), 0i64..10_000],
+            min_free_space in prop_oneof![Just(0i64), 0i64..10_000],
+        ) -> GcPolicy {
+            GcPolicy {
+                all,
+                filters: if only_mutable { vec!["mutable".to_owned()] } else { Vec::new() },
+                keep_duration: Duration::from_secs(keep),
+                max_used_space,
+                reserved_space,
+                min_free_space,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn plans_are_sound(records in records(), policy in policy(), free in 0u64..10_000) {
+            let space = Space { total: 20_000, free, available: free };
+            let chosen = plan(&records, std::slice::from_ref(&policy), at(1000), space).expect("plan");
+            let used = |gone: &HashSet<RefId>| -> u64 {
+                records.iter().filter(|record| !record.shared && !gone.contains(&record.id)).map(size).sum()
+            };
+            let total = used(&HashSet::new());
+            let keep = keep_bytes(&policy, total, free);
+            let mut gone = HashSet::new();
+            for id in &chosen {
+                let record = records.iter().find(|record| record.id == *id).expect("known");
+                prop_assert!(!record.in_use);
+                prop_assert!(policy.all || (!record.shared && record.record_type == RecordType::Regular));
+                prop_assert!(policy.filters.is_empty() || record.mutable);
+                if let Some(used) = record.last_used_at.filter(|_| !policy.keep_duration.is_zero()) {
+                    prop_assert!(used + policy.keep_duration <= at(1000));
+                }
+                let needed = records.iter().any(|other| !gone.contains(&other.id) && other.parents.contains(id));
+                prop_assert!(!needed, "a parent before its child");
+                // Nothing goes once the limit is met.
+                prop_assert!(keep.is_none_or(|keep| used(&gone) > keep));
+                prop_assert!(gone.insert(id.clone()), "chosen twice");
+            }
+            // Either the limit is met, or nothing that may go is left.
+            if keep.is_none_or(|keep| used(&gone) > keep) {
+                let rest: Vec<UsageRecord> =
+                    records.iter().filter(|record| !gone.contains(&record.id)).cloned().collect();
+                let anything = GcPolicy { max_used_space: 0, min_free_space: 0, reserved_space: 0, ..policy };
+                prop_assert!(plan(&rest, &[anything], at(1000), space).expect("plan").is_empty());
+            }
+        }
+
+        #[test]
+        fn several_policies_never_choose_twice(records in records(), policies in prop::collection::vec(policy(), 0..4)) {
+            let chosen = plan(&records, &policies, at(1000), Space::default()).expect("plan");
+            prop_assert_eq!(chosen.iter().collect::<HashSet<_>>().len(), chosen.len());
+        }
+    }
+}
