@@ -177,6 +177,11 @@ impl FileWriter {
         self.call.await.map_err(Error::Task)?.map_err(Error::from)
     }
 
+    /// Gives the file up; if the client has ended the transfer already, says why.
+    pub async fn abandon(mut self) -> Option<Error> {
+        if self.messages.is_closed() { Some(self.ended().await) } else { None }
+    }
+
     fn send_blocking(&mut self) -> io::Result<()> {
         let data = self.buffer.split().freeze();
         self.messages
