@@ -13,7 +13,7 @@ fn version() -> String {
 
 /// build utility
 #[derive(Debug, Parser)]
-#[command(name = "buildctl", version = version(), disable_help_subcommand = true)]
+#[command(name = "buildctl", version = version(), disable_version_flag = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -59,6 +59,9 @@ pub(crate) struct Global {
           default_value_t = false, default_missing_value = "true", hide_default_value = true,
           hide_possible_values = true)]
     pub(crate) wait: bool,
+    /// Print version
+    #[arg(short, long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -196,6 +199,7 @@ pub(crate) struct Prune {
 }
 
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Debug {
     #[command(subcommand)]
     pub(crate) command: DebugCommand,

@@ -3,12 +3,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use buildkit_client::{Address, Client, Tls};
 use buildkit_errdefs::Classify as _;
+use buildkit_util_appdefaults::Defaults;
 
 use crate::cli::Global;
 
+/// The daemon's address; an empty one is the default.
+pub(crate) fn address(global: &Global) -> Result<Address> {
+    let text = if global.addr.is_empty() { &Defaults::detect().address } else { &global.addr };
+    Ok(text.parse()?)
+}
+
 /// Connects to the daemon that the flags name.
 pub(crate) async fn connect(global: &Global) -> Result<Client> {
-    let address: Address = global.addr.parse()?;
+    let address = address(global)?;
     let tls = tls(global, &address)?;
     let connecting = async {
         if !global.wait {

@@ -1,16 +1,16 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use buildkit_client::Address;
 use tokio::io::{AsyncWriteExt as _, copy};
 use tokio::net::UnixStream;
 
 use crate::cli::Global;
+use crate::connect::address;
 
 /// Connects standard input and output with the daemon's socket. The end of the input closes only
 /// that direction; the end of the daemon's output ends everything.
 pub(crate) async fn run(global: &Global) -> Result<()> {
-    let address: Address = global.addr.parse()?;
+    let address = address(global)?;
     let socket = address.socket().ok_or_else(|| {
         let scheme = global.addr.split("://").next().unwrap_or_default();
         anyhow!("invalid address {} (expected unix://, got {scheme}://)", global.addr)

@@ -20,9 +20,13 @@ mod time;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command};
+
+/// Exit code of the original for a command that does not exist.
+const NO_SUCH_COMMAND: u8 = 3;
 
 fn main() -> ExitCode {
     let args = flags::normalize(std::env::args_os(), &Cli::command());
@@ -58,14 +62,28 @@ fn chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Help and version go to standard output and are no failure.
+/// Help and version go to standard output and are no failure, nor is asking for nothing.
 fn usage(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() {
-        eprint!("{error}");
-        return ExitCode::FAILURE;
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            print!("{error}");
+            ExitCode::SUCCESS
+        }
+        ErrorKind::MissingSubcommand => {
+            print!("{}", Cli::command().render_help());
+            ExitCode::SUCCESS
+        }
+        ErrorKind::InvalidSubcommand => {
+            eprint!("{error}");
+            ExitCode::from(NO_SUCH_COMMAND)
+        }
+        _ => {
+            eprint!("{error}");
+            ExitCode::FAILURE
+        }
     }
-    print!("{error}");
-    ExitCode::SUCCESS
 }
 
 fn run(cli: &Cli) -> Result<()> {
