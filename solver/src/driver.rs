@@ -24,7 +24,8 @@ use crate::progress::{ActiveVertex, Status};
 use crate::schedule::{Durations, Gate};
 use crate::{
     CacheKeyStore, CacheMapStep, Domain, Error, ExportableKey, Link, NewKey, OpContext, OutputIndex, Parent, Record,
-    ResultId, ResultStore, SolverOptions, VertexSpec, derived_key, ensure_key,
+    ResultId, ResultStore, SolverOptions, VertexSpec, derived_key,
+    save_record,
 };
 
 /// Messages that the owner takes in at once.
@@ -369,11 +370,7 @@ impl<D: Domain> Owner<D> {
                 preimage: key.preimage.clone(),
             };
             let Some(record) = &record else { return derived_key(&new) };
-            let saved = ensure_key(&*self.keys, &new).and_then(|id| {
-                self.keys.add_record(&id, record)?;
-                Ok(id)
-            });
-            saved.unwrap_or_else(|error| {
+            save_record(&*self.keys, &new, record).unwrap_or_else(|error| {
                 warn_store(&error);
                 derived_key(&new)
             })

@@ -4,6 +4,7 @@
 mod api;
 mod driver;
 mod error;
+mod export;
 #[cfg(feature = "test-util")]
 pub mod graph;
 #[cfg(not(feature = "test-util"))]
@@ -15,13 +16,16 @@ mod progress;
 mod schedule;
 mod solver;
 mod store;
+#[cfg(feature = "test-util")]
+pub mod testsuite;
 
 pub use api::{
     CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, Op, OpContext, OutputIndex,
     Prepare, ResultId, ResultStore, VertexId, VertexSpec,
 };
 pub use error::{Error, StoreError};
+pub use export::{ExportLink, ExportMode, ExportOptions, ExportRecord, ExportResult, LayerSource, export};
 pub use keys::{ExportableKey, KeyDep, KeyId, KeyNode, root_key};
-pub use memory::MemoryKeyStore;
+pub use memory::{MemoryKeyStore, Removed};
 pub use solver::{CachedResult, Job, JobId, Solver, SolverOptions};
-pub use store::{CacheKeyStore, Link, LinkQuery, NewKey, Parent, Record, derived_key, ensure_key};
+pub use store::{CacheKeyStore, Link, LinkQuery, NewKey, Parent, Record, derived_key, ensure_key, save_record};

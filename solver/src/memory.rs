@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -9,6 +10,7 @@ use crate::{CacheKeyStore, KeyId, Link, LinkQuery, Record, ResultId, StoreError}
 #[derive(Default)]
 pub struct MemoryKeyStore {
     state: RwLock<State>,
+    calls: AtomicU64,
 }
 
 #[derive(Default)]
@@ -23,6 +25,19 @@ struct Entry {
     links: HashMap<Link, BTreeSet<KeyId>>,
     parents: BTreeSet<(KeyId, Link)>,
     preimage: Option<Arc<str>>,
+    /// When it was last asked for, in calls.
+    used: AtomicU64,
+}
+
+/// Something that a store no longer holds, for those who keep a copy of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Removed<'a> {
+    /// A record of a key.
+    Record(&'a KeyId, &'a ResultId),
+    /// A link from a parent to a key.
+    Link(&'a KeyId, &'a Link, &'a KeyId),
+    /// A key with its preimage.
+    Key(&'a KeyId),
 }
 
 impl Entry {
@@ -42,6 +57,37 @@ impl MemoryKeyStore {
         self.state.read().keys.len()
     }
 
+    /// Forgets a result as [`CacheKeyStore::release`] does, and tells what went.
+    pub fn release_and_report(&self, result: &ResultId, mut removed: impl FnMut(Removed<'_>)) {
+        let mut state = self.state.write();
+        for key in state.results.remove(result).unwrap_or_default() {
+            if let Some(entry) = state.keys.get_mut(&key) {
+                entry.records.remove(result);
+                removed(Removed::Record(&key, result));
+            }
+            state.prune(key, &mut removed);
+        }
+    }
+
+    /// Up to `count` results, those first whose keys were not asked for longest.
+    pub fn least_used(&self, count: usize) -> Vec<ResultId> {
+        let state = self.state.read();
+        let mut results: Vec<(u64, &ResultId)> = state
+            .results
+            .iter()
+            .map(|(result, keys)| {
+                let used = keys.iter().filter_map(|key| state.keys.get(key));
+                (used.map(|entry| entry.used.load(Ordering::Relaxed)).max().unwrap_or(0), result)
+            })
+            .collect();
+        results.sort();
+        results.into_iter().take(count).map(|(_, result)| result.clone()).collect()
+    }
+
+    fn touch(&self, entry: &Entry) {
+        entry.used.store(self.calls.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -50,14 +96,16 @@ impl MemoryKeyStore {
 
 impl State {
     /// Removes a key that has nothing any more, then its parents if it was all they led to.
-    fn prune(&mut self, key: KeyId) {
+    fn prune(&mut self, key: KeyId, removed: &mut dyn FnMut(Removed<'_>)) {
         let mut pending = vec![key];
         while let Some(key) = pending.pop() {
             if self.keys.get(&key).is_none_or(Entry::is_used) {
                 continue;
             }
             let Some(entry) = self.keys.remove(&key) else { continue };
+            removed(Removed::Key(&key));
             for (parent, link) in entry.parents {
+                removed(Removed::Link(&parent, &link, &key));
                 let Some(above) = self.keys.get_mut(&parent) else { continue };
                 if let Some(children) = above.links.get_mut(&link) {
                     children.remove(&key);
@@ -106,7 +154,9 @@ impl CacheKeyStore for MemoryKeyStore {
 
     fn records(&self, key: &KeyId) -> Result<Vec<Record>, StoreError> {
         let state = self.state.read();
-        Ok(state.keys.get(key).map(|entry| entry.records.values().cloned().collect()).unwrap_or_default())
+        let Some(entry) = state.keys.get(key) else { return Ok(Vec::new()) };
+        self.touch(entry);
+        Ok(entry.records.values().cloned().collect())
     }
 
     fn add_link(&self, parent: &KeyId, link: &Link, key: &KeyId) -> Result<(), StoreError> {
@@ -120,13 +170,19 @@ impl CacheKeyStore for MemoryKeyStore {
     fn add_record(&self, key: &KeyId, record: &Record) -> Result<(), StoreError> {
         let mut state = self.state.write();
         let entry = state.keys.entry(key.clone()).or_default();
+        self.touch(entry);
         entry.records.insert(record.result.clone(), record.clone());
         state.results.entry(record.result.clone()).or_default().insert(key.clone());
         Ok(())
     }
 
     fn set_preimage(&self, key: &KeyId, preimage: &str) -> Result<(), StoreError> {
-        self.state.write().keys.entry(key.clone()).or_default().preimage = Some(preimage.into());
+        // Of use with a record or link only, so it makes no key.
+        if let Some(entry) = self.state.write().keys.get_mut(key)
+            && entry.preimage.as_deref() != Some(preimage)
+        {
+            entry.preimage = Some(preimage.into());
+        }
         Ok(())
     }
 
@@ -135,13 +191,7 @@ impl CacheKeyStore for MemoryKeyStore {
     }
 
     fn release(&self, result: &ResultId) -> Result<(), StoreError> {
-        let mut state = self.state.write();
-        for key in state.results.remove(result).unwrap_or_default() {
-            if let Some(entry) = state.keys.get_mut(&key) {
-                entry.records.remove(result);
-            }
-            state.prune(key);
-        }
+        self.release_and_report(result, |_| {});
         Ok(())
     }
 
@@ -159,5 +209,13 @@ impl CacheKeyStore for MemoryKeyStore {
         let mut results: Vec<ResultId> = self.state.read().results.keys().cloned().collect();
         results.sort();
         Ok(results)
+    }
+}
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    #[test]
+    fn conforms() {
+        crate::testsuite::run(super::MemoryKeyStore::new);
     }
 }

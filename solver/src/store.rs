@@ -108,7 +108,7 @@ pub trait CacheKeyStore: Send + Sync + 'static {
     /// When the store takes nothing.
     fn add_record(&self, key: &KeyId, record: &Record) -> Result<(), StoreError>;
 
-    /// Keeps what a key was made of.
+    /// Keeps what a key that exists was made of.
     ///
     /// # Errors
     /// When the store takes nothing.
@@ -151,11 +151,7 @@ pub trait CacheKeyStore: Send + Sync + 'static {
 /// Those of the store; the id is derived from the parents then, see [`derived_key`].
 pub fn ensure_key(store: &dyn CacheKeyStore, new: &NewKey) -> Result<KeyId, StoreError> {
     if new.parents.is_empty() {
-        let id = root_key(&new.digest, Some(new.output));
-        if let Some(preimage) = &new.preimage {
-            store.set_preimage(&id, preimage)?;
-        }
-        return Ok(id);
+        return Ok(root_key(&new.digest, Some(new.output)));
     }
     let queries: Vec<LinkQuery> = (0u32..)
         .zip(&new.parents)
@@ -190,6 +186,16 @@ pub fn ensure_key(store: &dyn CacheKeyStore, new: &NewKey) -> Result<KeyId, Stor
             }
         }
     }
+    Ok(id)
+}
+
+/// Finds or makes the key of a result, with its record and preimage.
+///
+/// # Errors
+/// Those of the store.
+pub fn save_record(store: &dyn CacheKeyStore, new: &NewKey, record: &Record) -> Result<KeyId, StoreError> {
+    let id = ensure_key(store, new)?;
+    store.add_record(&id, record)?;
     if let Some(preimage) = &new.preimage {
         store.set_preimage(&id, preimage)?;
     }

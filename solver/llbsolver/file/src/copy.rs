@@ -92,7 +92,7 @@ fn check_destination(dest: &Root, action: &FileActionCopy) -> Result<()> {
     };
     check()
         .map(drop)
-        .map_err(|error| Error::Destination { dest: action.dest.clone(), source: Box::new(error) })
+        .map_err(|error| Error::Destination { dest: action.dest.clone(), cause: Box::new(error) })
 }
 
 #[cfg(test)]

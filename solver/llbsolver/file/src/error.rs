@@ -7,14 +7,14 @@ use buildkit_errdefs::{Classify, Kind};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refused.
-    #[error("{op} {}: {}", path.display(), go_text(source))]
+    #[error("{op} {}: {}", path.display(), go_text(cause))]
     Path {
         /// Name of the system call or of what was attempted.
         op: &'static str,
         /// Path in the tree.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; part of the text.
+        cause: io::Error,
     },
     /// The action makes no sense in this tree.
     #[error("{0}")]
@@ -23,12 +23,12 @@ pub enum Error {
     #[error("{0}")]
     NotFound(String),
     /// The directory that a copy goes to does not exist.
-    #[error("failed to stat {dest}: {source}")]
+    #[error("failed to stat {dest}: {cause}")]
     Destination {
         /// As it was asked for.
         dest: String,
-        /// Why.
-        source: Box<Error>,
+        /// Why; part of the text.
+        cause: Box<Error>,
     },
     /// A user or group could not be looked up.
     #[error(transparent)]
@@ -48,14 +48,14 @@ impl Error {
     pub(crate) fn at(op: &'static str, path: impl AsRef<Path>) -> impl FnOnce(buildkit_util_system::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |error| match error {
-            buildkit_util_system::Error::Io { source, .. } => Self::Path { op, path, source },
+            buildkit_util_system::Error::Io { source, .. } => Self::Path { op, path, cause: source },
             other => Self::Invalid(other.to_string()),
         }
     }
 
     pub(crate) fn io(op: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
-        move |source| Self::Path { op, path, source }
+        move |cause| Self::Path { op, path, cause }
     }
 }
 
@@ -64,10 +64,10 @@ impl From<buildkit_util_fsutil_copy::Error> for Error {
         use buildkit_util_fsutil_copy::Error as Copy;
         use buildkit_util_system::Error as System;
         match error {
-            Copy::Io { action, path, source } => Self::Path { op: action, path, source },
+            Copy::Io { action, path, source } => Self::Path { op: action, path, cause: source },
             Copy::Path(System::Io { action, path, source }) => {
                 let op = if action == "find" { "lstat" } else { action };
-                Self::Path { op, path, source }
+                Self::Path { op, path, cause: source }
             }
             other => Self::Copy(other),
         }
@@ -85,10 +85,10 @@ fn go_text(error: &io::Error) -> String {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Path { source, .. } => Kind::of_io(source),
+            Self::Path { cause, .. } => Kind::of_io(cause),
             Self::Invalid(_) => Kind::InvalidArgument,
             Self::NotFound(_) => Kind::NotFound,
-            Self::Destination { source, .. } => source.kind(),
+            Self::Destination { cause, .. } => cause.kind(),
             Self::User(error) => error.kind(),
             Self::Copy(error) => error.kind(),
             Self::Archive(_) => Kind::Unimplemented,

@@ -81,7 +81,8 @@ impl SecretStore {
         // From here on the file goes with the value.
         let secret = SecretFile { path, _store: self.clone() };
         (&file).write_all(data).map_err(io)?;
-        fchown(&file, Some(Uid::from_raw(access.uid)), Some(Gid::from_raw(access.gid))).map_err(|e| io(e.into()))?;
+        fchown(&file, Some(Uid::from_raw(access.uid)), Some(Gid::from_raw(access.gid)))
+            .map_err(|e| io(e.into()))?;
         fchmod(&file, Mode::from_raw_mode(access.mode & 0o777)).map_err(|e| io(e.into()))?;
         Ok(secret)
     }

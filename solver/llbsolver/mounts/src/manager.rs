@@ -9,9 +9,9 @@ use buildkit_session_sshforward::{AgentSocket, SocketOptions, check_agent};
 use buildkit_util_appcontext::spawn_blocking;
 use fs_err as fs;
 
+use crate::Error;
 use crate::caches::{CacheMount, Caches, Request, Sharing};
 use crate::host::{Access, HostMount, SecretStore};
-use crate::Error;
 
 /// Sockets have paths of at most 107 bytes; so many are for the names below the directory.
 const LONGEST_SOCKET_DIRECTORY: usize = 70;

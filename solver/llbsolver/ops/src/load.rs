@@ -23,6 +23,9 @@ pub const MAX_OPS: usize = 500_000;
 /// Most bytes of one op.
 pub const MAX_OP_SIZE: usize = 16 << 20;
 
+/// Most definitions that may be found one in the other.
+pub const MAX_DEPTH: u32 = 64;
+
 /// How definitions are understood.
 pub struct LoadOptions<'a> {
     /// Platform of ops that name none.
@@ -152,6 +155,11 @@ impl DecodedDefinition {
     /// # Errors
     /// When the definition makes no sense or asks for what is not supported.
     pub fn load(mut self, options: &LoadOptions<'_>) -> Result<Loaded> {
+        if options.depth > MAX_DEPTH {
+            return Err(Error::TooLarge(format!(
+                "Definitions are nested more than {MAX_DEPTH} deep"
+            )));
+        }
         let edges = self.edges()?;
         let order = self.order(&edges)?;
         let ids = self.rewrite(&order, &edges)?;
