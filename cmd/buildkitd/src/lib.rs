@@ -26,8 +26,21 @@ pub struct WorkerKinds {
     pub containerd: bool,
 }
 
+/// First argument of a process that only checks the database in the directory that follows.
+pub(crate) const PROBE_ARGUMENT: &str = "metadata-probe";
+
 /// Runs a daemon named `name` to its end.
 pub fn main(name: &str, kinds: WorkerKinds) -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if let (Some(first), Some(directory)) = (arguments.next(), arguments.next())
+        && first == PROBE_ARGUMENT
+    {
+        // A database that hangs or crashes its reader does so in a process of its own.
+        return match buildkit_cache_metadata::probe(directory.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let flags = Flags::parse();
     if flags.version {
         #[expect(clippy::print_stdout, reason = "this is what was asked for")]

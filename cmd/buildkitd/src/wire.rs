@@ -1,0 +1,193 @@
+//! Puts the daemon together: the one place that names implementations.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use buildkit_cache::GcPolicy;
+use buildkit_cache::gc::{self, Limits};
+use buildkit_cmd_buildkitd_config::{Config, DiskSpace, Gc};
+use buildkit_control::{Control, ControlOptions};
+use buildkit_control_gateway::ActiveBuilds;
+use buildkit_executor_oci::DnsConfig;
+use buildkit_frontend::FrontendRegistry;
+use buildkit_session::SessionManager;
+use buildkit_solver::{Solver, SolverOptions};
+use buildkit_solver_llbsolver::{CacheResults, LlbSolver, LlbSolverOptions, frontend_caps, llb_caps};
+use buildkit_solver_llbsolver_ops::LlbDomain;
+use buildkit_solver_pb::{Platform, caps};
+use buildkit_util_entitlements::Entitlements;
+use buildkit_worker::{Worker, WorkerController};
+use buildkit_worker_runc::{RuncWorker, RuncWorkerOptions};
+
+use crate::WorkerKinds;
+use crate::settings::{Settings, Toggle};
+
+/// A daemon, ready to be served.
+pub(crate) struct Daemon {
+    pub(crate) control: Control,
+    pub(crate) gateway: ActiveBuilds,
+    pub(crate) workers: WorkerController,
+}
+
+/// Opens everything that the settings name.
+pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Result<Daemon> {
+    let sessions = SessionManager::new();
+    let worker = Arc::new(open_worker(settings, kinds, &sessions).await?);
+    let workers = WorkerController::new(vec![worker.clone() as Arc<dyn Worker>]);
+
+    let keys = buildkit_solver::MemoryKeyStore::new();
+    let solver = Solver::new(
+        LlbDomain::new(worker.services().clone()),
+        Arc::new(keys),
+        Arc::new(CacheResults::new(worker.cache().clone())),
+        SolverOptions::default(),
+    );
+    let llb_caps = llb_caps(caps::list());
+    let default_platform = worker.info().platforms.first().cloned().unwrap_or_else(host_platform);
+    let solver = LlbSolver::new(LlbSolverOptions {
+        solver,
+        sessions: sessions.clone(),
+        frontends: FrontendRegistry::new(),
+        default_platform,
+        llb_caps: llb_caps.cap_set(llb_caps.all()),
+        entitlements: Entitlements::supported(settings.config.entitlements.as_deref().unwrap_or_default())
+            .context("insecure-entitlements")?,
+    });
+    let gateway = ActiveBuilds::new();
+    let control = Control::new(ControlOptions {
+        solver,
+        sessions,
+        workers: workers.clone(),
+        builds: gateway.clone(),
+        llb_caps,
+        frontend_caps: frontend_caps(buildkit_frontend_gateway_pb::caps::list()),
+    });
+    Ok(Daemon { control, gateway, workers })
+}
+
+fn host_platform() -> Platform {
+    Platform::new("linux", std::env::consts::ARCH).normalized()
+}
+
+async fn open_worker(
+    settings: &Settings,
+    kinds: WorkerKinds,
+    sessions: &SessionManager,
+) -> anyhow::Result<RuncWorker> {
+    if settings.containerd_worker == Toggle::On && kinds.containerd {
+        if !kinds.oci {
+            bail!("The containerd worker is not implemented yet, and this build has no other; use buildkitd");
+        }
+        tracing::warn!("The containerd worker is not implemented yet, only the OCI worker is started");
+    }
+    if !kinds.oci {
+        bail!("The containerd worker is not implemented yet, and this build has no other; use buildkitd");
+    }
+    if settings.oci_worker == Toggle::Off {
+        bail!("no worker found, rebuild the buildkit daemon?");
+    }
+    let config = &settings.config;
+    let oci = &config.workers.oci;
+    if !oci.proxy_snapshotter_path.is_empty() {
+        bail!("Proxy snapshotters are not implemented by this daemon");
+    }
+    if !matches!(oci.network.mode.as_str(), "" | "auto" | "host") {
+        tracing::warn!(
+            mode = oci.network.mode,
+            "This network mode is not implemented yet, containers that name no network get the host's"
+        );
+    }
+    let platforms = if oci.platforms.is_empty() {
+        supported_platforms()
+    } else {
+        oci.platforms.iter().map(|text| parse_platform(text)).collect::<anyhow::Result<_>>()?
+    };
+    let dns = config.dns.clone().unwrap_or_default();
+    let options = RuncWorkerOptions {
+        root: settings.root.clone(),
+        snapshotter: oci.snapshotter.clone(),
+        labels: oci.labels.clone(),
+        platforms,
+        gc_policy: gc_policy(config, &settings.root),
+        binary: oci.binary.clone(),
+        cgroup_parent: oci.default_cgroup_parent.clone(),
+        apparmor_profile: oci.apparmor_profile.clone(),
+        dns: DnsConfig {
+            nameservers: dns.nameservers,
+            options: dns.options,
+            search_domains: dns.search_domains,
+        },
+        max_parallelism: usize::try_from(oci.max_parallelism).unwrap_or(0),
+        sessions: sessions.clone(),
+        probe: probe_command(),
+    };
+    Ok(buildkit_worker_runc::open(options).await?)
+}
+
+/// This program, asked to check a database: see [`crate::main`].
+fn probe_command() -> Option<Vec<OsString>> {
+    let program = std::env::current_exe().ok()?;
+    Some(vec![program.into_os_string(), crate::PROBE_ARGUMENT.into()])
+}
+
+/// What this machine runs, its own platform first.
+fn supported_platforms() -> Vec<Platform> {
+    let mut platforms: Vec<Platform> = buildkit_util_archutil::supported_platforms()
+        .into_iter()
+        .map(|platform| Platform { variant: platform.variant, ..Platform::new(platform.os, platform.architecture) })
+        .collect();
+    if platforms.is_empty() {
+        platforms.push(host_platform());
+    }
+    platforms
+}
+
+/// `os/architecture[/variant]`, or an architecture of Linux.
+fn parse_platform(text: &str) -> anyhow::Result<Platform> {
+    let parts: Vec<&str> = text.split('/').collect();
+    Ok(match parts[..] {
+        [architecture] if !architecture.is_empty() => Platform::new("linux", architecture),
+        [os, architecture] => Platform::new(os, architecture),
+        [os, architecture, variant] => Platform { variant: variant.to_owned(), ..Platform::new(os, architecture) },
+        _ => bail!("failed to parse platform {text:?}"),
+    }
+    .normalized())
+}
+
+/// The rules of the configuration, or the default ones within its limits.
+fn gc_policy(config: &Config, root: &std::path::Path) -> Vec<GcPolicy> {
+    let oci = &config.workers.oci.gc;
+    if oci.enabled == Some(false) {
+        return Vec::new();
+    }
+    let space = buildkit_util_disk::space(root).unwrap_or_default();
+    let bytes = |size: DiskSpace| size.as_bytes(space.total);
+    if !oci.policies.is_empty() {
+        let policies = oci.policies.iter().map(|policy| GcPolicy {
+            all: policy.all,
+            filters: policy.filters.clone(),
+            keep_duration: policy.keep_duration.0,
+            reserved_space: bytes(if policy.reserved_space.is_unset() {
+                policy.keep_bytes
+            } else {
+                policy.reserved_space
+            }),
+            max_used_space: bytes(policy.max_used_space),
+            min_free_space: bytes(policy.min_free_space),
+        });
+        return policies.collect();
+    }
+    let Gc { keep_storage, reserved_space, max_used_space, min_free_space, .. } = oci;
+    let is_unset = reserved_space.is_unset() && max_used_space.is_unset() && min_free_space.is_unset();
+    let limits = match (is_unset, keep_storage.is_unset()) {
+        (true, true) => Limits::detect(space),
+        (true, false) => Limits { reserved_space: bytes(*keep_storage), ..Limits::default() },
+        (false, _) => Limits {
+            reserved_space: bytes(*reserved_space),
+            max_used_space: bytes(*max_used_space),
+            min_free_space: bytes(*min_free_space),
+        },
+    };
+    gc::default_policies(limits)
+}

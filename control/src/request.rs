@@ -1,0 +1,139 @@
+//! Checks of a solve request that need nothing but the request.
+
+use buildkit_api_services_control::{CacheOptionsEntry, Exporter, SolveRequest};
+use buildkit_errdefs::Kind;
+use buildkit_util_grpcerrors::RemoteError;
+
+/// Compatibility versions that clients may ask for; 0 is the current one.
+const COMPATIBILITY_VERSIONS: &[i64] = &[0, 10, 20, 30];
+
+/// Forms of old clients become those of new ones.
+pub(crate) fn modernise(request: &mut SolveRequest) {
+    let cache = request.cache.get_or_insert_default();
+    let legacy_export = std::mem::take(&mut cache.export_ref_deprecated);
+    let mut attrs = std::mem::take(&mut cache.export_attrs_deprecated);
+    if !legacy_export.is_empty() {
+        attrs.insert("ref".to_owned(), legacy_export);
+        cache.exports.push(CacheOptionsEntry { r#type: "registry".to_owned(), attrs });
+    }
+    for legacy_import in std::mem::take(&mut cache.import_refs_deprecated) {
+        cache.imports.push(CacheOptionsEntry {
+            r#type: "registry".to_owned(),
+            attrs: [("ref".to_owned(), legacy_import)].into(),
+        });
+    }
+    let legacy_exporter = std::mem::take(&mut request.exporter_deprecated);
+    let attrs = std::mem::take(&mut request.exporter_attrs_deprecated);
+    if request.exporters.is_empty() && !legacy_exporter.is_empty() {
+        request.exporters.push(Exporter { r#type: legacy_exporter, attrs });
+    }
+}
+
+/// Refuses what makes no sense and what does not exist, by name.
+pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
+    let unimplemented =
+        |what: &str| Err(RemoteError::new(Kind::Unimplemented, format!("{what} is not implemented by this daemon")));
+    if !COMPATIBILITY_VERSIONS.contains(&request.compatibility_version) {
+        return Err(RemoteError::new(
+            Kind::InvalidArgument,
+            format!("unsupported compatibility version {}", request.compatibility_version),
+        ));
+    }
+    if let Some(cache) = &request.cache {
+        for (at, export) in cache.exports.iter().enumerate() {
+            if cache.exports[..at].iter().any(|other| other == export) && export.r#type != "inline" {
+                return Err(RemoteError::new(
+                    Kind::InvalidArgument,
+                    format!("duplicate cache exports [{}]", export.r#type),
+                ));
+            }
+        }
+        if let Some(export) = cache.exports.first() {
+            return match export.r#type.as_str() {
+                "inline" | "registry" | "local" | "gha" | "s3" | "azblob" => {
+                    unimplemented(&format!("Cache export `{}`", export.r#type))
+                }
+                other => Err(RemoteError::new(
+                    Kind::Unknown,
+                    format!("unknown cache exporter: \"{other}\""),
+                )),
+            };
+        }
+    }
+    if request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty())
+        || !request.source_policy_session.is_empty()
+    {
+        // A policy that is not applied would be worse than a build that is refused.
+        return unimplemented("Source policy");
+    }
+    if request.proxy_network {
+        return unimplemented("Proxy network");
+    }
+    if request.frontend_attrs.keys().any(|key| {
+        key.starts_with("attest:") || key.starts_with("build-arg:BUILDKIT_ATTEST_")
+    }) {
+        return unimplemented("Attestation");
+    }
+    Ok(())
+}
+
+/// `SOURCE_DATE_EPOCH` as a build argument holds for exporters that name none.
+pub(crate) fn spread_epoch(request: &mut SolveRequest) {
+    let Some(epoch) = request.frontend_attrs.get("build-arg:SOURCE_DATE_EPOCH").cloned() else {
+        return;
+    };
+    for exporter in &mut request.exporters {
+        exporter.attrs.entry("source-date-epoch".to_owned()).or_insert_with(|| epoch.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buildkit_api_services_control::CacheOptions;
+
+    #[test]
+    fn old_forms_become_new_ones() {
+        let mut request = SolveRequest {
+            exporter_deprecated: "local".to_owned(),
+            cache: Some(CacheOptions {
+                export_ref_deprecated: "r/a".to_owned(),
+                import_refs_deprecated: vec!["r/b".to_owned()],
+                ..CacheOptions::default()
+            }),
+            frontend_attrs: [("build-arg:SOURCE_DATE_EPOCH".to_owned(), "7".to_owned())].into(),
+            ..SolveRequest::default()
+        };
+        modernise(&mut request);
+        spread_epoch(&mut request);
+        assert_eq!(request.exporters[0].r#type, "local");
+        assert_eq!(request.exporters[0].attrs["source-date-epoch"], "7");
+        let cache = request.cache.as_ref().expect("made");
+        assert_eq!(cache.exports[0].attrs["ref"], "r/a");
+        assert_eq!(cache.imports[0].attrs["ref"], "r/b");
+        assert_eq!(check(&request).expect_err("no cache export").kind, Kind::Unimplemented);
+
+        // With both forms the new one counts.
+        let exporter = |kind: &str| Exporter { r#type: kind.to_owned(), ..Exporter::default() };
+        let mut request = SolveRequest {
+            exporter_deprecated: "local".to_owned(),
+            exporters: vec![exporter("tar")],
+            ..SolveRequest::default()
+        };
+        modernise(&mut request);
+        assert_eq!(request.exporters, [exporter("tar")]);
+        assert!(check(&request).is_ok());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let entry = CacheOptionsEntry { r#type: "local".to_owned(), ..CacheOptionsEntry::default() };
+        let duplicate = SolveRequest {
+            cache: Some(CacheOptions { exports: vec![entry.clone(), entry], ..CacheOptions::default() }),
+            ..SolveRequest::default()
+        };
+        assert_eq!(check(&duplicate).expect_err("duplicate").kind, Kind::InvalidArgument);
+        let version = SolveRequest { compatibility_version: 11, ..SolveRequest::default() };
+        assert_eq!(check(&version).expect_err("no such version").kind, Kind::InvalidArgument);
+    }
+}

@@ -1,0 +1,53 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use buildkit_cache::CacheManager;
+use buildkit_cache_metadata::MetadataStore;
+use buildkit_exporter::ExporterRegistry;
+use buildkit_solver_llbsolver_ops::OpServices;
+use buildkit_util_appcontext as tasks;
+use buildkit_worker::{Worker, WorkerInfo};
+
+/// The OCI worker of a daemon.
+pub struct RuncWorker {
+    pub(crate) info: WorkerInfo,
+    pub(crate) services: Arc<OpServices>,
+    pub(crate) exporters: ExporterRegistry,
+    pub(crate) metadata: Arc<dyn MetadataStore>,
+}
+
+impl RuncWorker {
+    /// What operations work with.
+    pub fn services(&self) -> &Arc<OpServices> {
+        &self.services
+    }
+
+    /// Where records of the cache are, and cache keys may be.
+    pub fn metadata(&self) -> &Arc<dyn MetadataStore> {
+        &self.metadata
+    }
+}
+
+#[async_trait]
+impl Worker for RuncWorker {
+    fn info(&self) -> &WorkerInfo {
+        &self.info
+    }
+
+    fn cache(&self) -> &CacheManager {
+        &self.services.cache
+    }
+
+    fn exporters(&self) -> &ExporterRegistry {
+        &self.exporters
+    }
+
+    async fn close(&self) {
+        self.services.cache.close().await;
+        let metadata = self.metadata.clone();
+        let flushed = tasks::spawn_blocking(move || metadata.flush()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "metadata was not written, some of the cache may be lost");
+        }
+    }
+}
