@@ -68,5 +68,10 @@ pub fn current_capabilities() -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let mask = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    BY_NUMBER.iter().enumerate().filter(|(number, _)| mask >> number & 1 == 1).map(|(_, name)| *name).collect()
+    BY_NUMBER
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| mask >> number & 1 == 1)
+        .map(|(_, name)| *name)
+        .collect()
 }

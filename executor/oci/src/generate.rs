@@ -10,8 +10,8 @@ use crate::etc::DEFAULT_HOSTNAME;
 use crate::mounts::{dedup, default_mounts, mount};
 use crate::seccomp::default_profile;
 use crate::spec::{
-    Capabilities, Cpu, Device, DeviceRule, Linux, Memory, Namespace, Pids, Process, ProcessUser, Resources, Rlimit,
-    RootFs, Spec, SpecMount,
+    Capabilities, Cpu, Device, DeviceRule, Linux, Memory, Namespace, Pids, Process, ProcessUser, Resources,
+    Rlimit, RootFs, Spec, SpecMount,
 };
 
 /// Version of the specification that runtimes in use agree on.
@@ -19,8 +19,22 @@ const OCI_VERSION: &str = "1.0.2";
 
 /// Limits that `setrlimit(2)` knows.
 const ULIMITS: [&str; 16] = [
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Loop devices that an insecure container has beyond those in use.
@@ -75,7 +89,9 @@ pub fn cgroups_path(default_parent: &str, requested_parent: &str, id: &str) -> S
 pub fn generate(input: SpecInput<'_>) -> Result<Spec, Error> {
     let insecure = input.meta.security == SecurityMode::Insecure;
     let text = |path: &Path| {
-        path.to_str().map(str::to_owned).ok_or_else(|| Error::Invalid(format!("Path `{}` is not valid UTF-8", path.display())))
+        path.to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::Invalid(format!("Path `{}` is not valid UTF-8", path.display())))
     };
     let etc = ["nosuid", "noexec", "nodev", "rbind", "ro"];
     let mut mounts = default_mounts(insecure);
@@ -176,7 +192,12 @@ fn capabilities(mode: SecurityMode) -> Capabilities {
     match mode {
         SecurityMode::Sandbox => {
             let set = DEFAULT_CAPABILITIES.to_vec();
-            Capabilities { bounding: set.clone(), effective: set.clone(), permitted: set, ..Capabilities::default() }
+            Capabilities {
+                bounding: set.clone(),
+                effective: set.clone(),
+                permitted: set,
+                ..Capabilities::default()
+            }
         }
         SecurityMode::Insecure => {
             let set = current_capabilities();
@@ -212,12 +233,15 @@ fn namespaces(network: &Join) -> Result<Vec<Namespace>, Error> {
         Join::New => namespaces.push(new("network")),
         Join::Path(path) => {
             let text = path.to_str().map(str::to_owned);
-            let text = text.ok_or_else(|| Error::Invalid(format!("Path `{}` is not valid UTF-8", path.display())))?;
+            let text =
+                text.ok_or_else(|| Error::Invalid(format!("Path `{}` is not valid UTF-8", path.display())))?;
             namespaces.push(Namespace { kind: "network", path: Some(text) });
         }
     }
     // On the old hierarchies a namespace of its own fails where a controller is mounted elsewhere.
-    if Path::new("/sys/fs/cgroup/cgroup.subtree_control").exists() && Path::new("/proc/self/ns/cgroup").exists() {
+    if Path::new("/sys/fs/cgroup/cgroup.subtree_control").exists()
+        && Path::new("/proc/self/ns/cgroup").exists()
+    {
         namespaces.push(new("cgroup"));
     }
     Ok(namespaces)
@@ -235,7 +259,11 @@ fn resources(limits: &ResourceLimits, insecure: bool, pids_limit: Option<i64>) -
         mems: limits.cpuset_mems.clone().filter(|value| !value.is_empty()),
     };
     Resources {
-        devices: if insecure { vec![rule(true, Some("c")), rule(true, Some("b"))] } else { vec![rule(false, None)] },
+        devices: if insecure {
+            vec![rule(true, Some("c")), rule(true, Some("b"))]
+        } else {
+            vec![rule(false, None)]
+        },
         memory: (memory != Memory::default()).then_some(memory),
         cpu: (cpu != Cpu::default()).then_some(cpu),
         pids: pids_limit.map(|limit| Pids { limit }),
@@ -310,14 +338,31 @@ mod tests {
         assert_eq!(process["noNewPrivileges"], false);
         assert_eq!(spec["hostname"], "buildkitsandbox");
         assert_eq!(spec["linux"]["cgroupsPath"], "/buildkit/id1");
-        assert_eq!(spec["linux"]["resources"]["devices"], serde_json::json!([{"allow": false, "access": "rwm"}]));
+        assert_eq!(
+            spec["linux"]["resources"]["devices"],
+            serde_json::json!([{"allow": false, "access": "rwm"}])
+        );
         assert_eq!(spec["linux"]["resources"]["pids"]["limit"], 100);
         assert_eq!(spec["linux"]["seccomp"]["defaultErrnoRet"], 1);
-        let points: Vec<&str> =
-            spec["mounts"].as_array().expect("mounts").iter().filter_map(|m| m["destination"].as_str()).collect();
+        let points: Vec<&str> = spec["mounts"]
+            .as_array()
+            .expect("mounts")
+            .iter()
+            .filter_map(|m| m["destination"].as_str())
+            .collect();
         assert_eq!(
             points,
-            ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/etc/resolv.conf", "/etc/hosts", "/sys/fs/cgroup"]
+            [
+                "/proc",
+                "/dev",
+                "/dev/pts",
+                "/dev/shm",
+                "/dev/mqueue",
+                "/sys",
+                "/etc/resolv.conf",
+                "/etc/hosts",
+                "/sys/fs/cgroup"
+            ]
         );
         assert_eq!(spec["mounts"][3]["options"], serde_json::json!(["size=1"]));
         let kinds: Vec<&str> = spec["linux"]["namespaces"]

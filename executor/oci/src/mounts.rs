@@ -17,8 +17,9 @@ pub fn check_destination(root: &Root, cwd: &str, dest: &str) -> Result<String, E
     if absolute == "/" {
         return Err(Error::Invalid(format!("Mount destination `{dest}` is the root directory")));
     }
-    let real = root.real_path(&absolute).map_err(|error| {
-        Error::Io { action: format!("find the mount destination `{dest}`"), source: error.into() }
+    let real = root.real_path(&absolute).map_err(|error| Error::Io {
+        action: format!("find the mount destination `{dest}`"),
+        source: error.into(),
     })?;
     for reserved in RESERVED {
         if real.starts_with(reserved) || std::path::Path::new(&absolute).starts_with(reserved) {
@@ -77,7 +78,18 @@ mod tests {
         root.symlink("/proc", "p").expect("link");
         root.symlink("../../sys/fs", "s").expect("link");
         root.symlink("loop", "loop").expect("link");
-        for dest in ["/", ".", "/proc", "/sys", "/proc/self/attr", "/x/../proc/y", "/p", "p/self", "/s/cgroup", "loop"] {
+        for dest in [
+            "/",
+            ".",
+            "/proc",
+            "/sys",
+            "/proc/self/attr",
+            "/x/../proc/y",
+            "/p",
+            "p/self",
+            "/s/cgroup",
+            "loop",
+        ] {
             assert!(check_destination(&root, "/", dest).is_err(), "{dest}");
         }
         assert!(check_destination(&root, "/proc", "x").is_err());

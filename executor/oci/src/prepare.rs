@@ -39,8 +39,12 @@ impl PreparedMounts {
                 Ok((spec_mount(dest, "tmpfs", Path::new("tmpfs"), options)?, StubKind::Directory))
             }
             ContainerMount::Host { path } => {
-                let options = ["rbind", access(exec.readonly), "nosuid", "nodev", "noexec"].map(str::to_owned);
-                Ok((spec_mount(dest, "bind", path, options.into())?, StubKind::of(path)))
+                let mut options = vec!["rbind", access(exec.readonly), "nosuid", "nodev"];
+                if !is_executable(path) {
+                    options.push("noexec");
+                }
+                let options = options.into_iter().map(str::to_owned).collect();
+                Ok((spec_mount(dest, "bind", path, options)?, StubKind::of(path)))
             }
             ContainerMount::Snapshot { mount, selector } => {
                 let readonly = exec.readonly || mount.readonly;
@@ -57,8 +61,15 @@ impl PreparedMounts {
                     }
                     MountKind::Tmpfs { options } => {
                         let mut options = options.clone();
-                        options.extend(["nosuid".to_owned(), "nodev".to_owned(), access(readonly).to_owned()]);
-                        return Ok((spec_mount(dest, "tmpfs", Path::new("tmpfs"), options)?, StubKind::Directory));
+                        options.extend([
+                            "nosuid".to_owned(),
+                            "nodev".to_owned(),
+                            access(readonly).to_owned(),
+                        ]);
+                        return Ok((
+                            spec_mount(dest, "tmpfs", Path::new("tmpfs"), options)?,
+                            StubKind::Directory,
+                        ));
                     }
                 };
                 let options = vec!["rbind".to_owned(), access(readonly).to_owned()];
@@ -102,7 +113,10 @@ impl PreparedMounts {
             StubKind::Directory => fs::create_dir(&point),
             StubKind::File => fs::File::create_new(&point).map(drop),
         });
-        made.map_err(|source| Error::Io { action: format!("create the mount point `{}`", point.display()), source })?;
+        made.map_err(|source| Error::Io {
+            action: format!("create the mount point `{}`", point.display()),
+            source,
+        })?;
         Ok(point)
     }
 }
@@ -148,7 +162,8 @@ impl PreparedMounts {
 /// Options for the runtime, unless they need more room or other words than those allow.
 fn overlay_options(mount: &Mount, readonly: bool) -> Option<Vec<String>> {
     let MountKind::Overlay { lower, upper, work, options } = &mount.kind else { return None };
-    let text = |path: &PathBuf| path.to_str().filter(|path| !path.contains([',', ':', '\\'])).map(str::to_owned);
+    let text =
+        |path: &PathBuf| path.to_str().filter(|path| !path.contains([',', ':', '\\'])).map(str::to_owned);
     let lower: Vec<String> = lower.iter().map(text).collect::<Option<_>>()?;
     let mut result = vec![format!("lowerdir={}", lower.join(":"))];
     if let (Some(upper), Some(work)) = (upper, work) {
@@ -156,11 +171,19 @@ fn overlay_options(mount: &Mount, readonly: bool) -> Option<Vec<String>> {
         result.push(format!("workdir={}", text(work)?));
     }
     result.extend(options.iter().cloned());
-    if options.iter().any(|option| option.contains(',')) || result.iter().map(|o| o.len() + 1).sum::<usize>() > MAX_OPTIONS {
+    if options.iter().any(|option| option.contains(','))
+        || result.iter().map(|o| o.len() + 1).sum::<usize>() > MAX_OPTIONS
+    {
         return None;
     }
     result.push(if readonly { "ro" } else { "rw" }.to_owned());
     Some(result)
+}
+
+/// Whether the caller has made a file of the host for execution.
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 fn spec_mount(dest: &str, kind: &str, source: &Path, options: Vec<String>) -> Result<SpecMount, Error> {

@@ -54,7 +54,10 @@ const ALWAYS: &str = "\
 /// Calls that one architecture or another has, by names of `std::env::consts::ARCH`.
 const BY_ARCH: [(&[&str], &str); 6] = [
     (&["powerpc64"], "swapcontext sync_file_range2"),
-    (&["arm", "aarch64"], "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2"),
+    (
+        &["arm", "aarch64"],
+        "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2",
+    ),
     (&["x86_64"], "arch_prctl"),
     (&["x86_64", "x86"], "modify_ldt"),
     (&["s390x"], "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr"),
@@ -132,7 +135,8 @@ pub fn default_profile(capabilities: &[&str]) -> Seccomp {
 fn profile_for(arch: &str, capabilities: &[&str]) -> Seccomp {
     let has = |capability: &str| capabilities.contains(&capability);
     let by_arch = BY_ARCH.iter().filter(|(arches, _)| arches.contains(&arch)).map(|(_, names)| *names);
-    let by_capability = BY_CAPABILITY.iter().filter(|(capability, _)| has(capability)).map(|(_, names)| *names);
+    let by_capability =
+        BY_CAPABILITY.iter().filter(|(capability, _)| has(capability)).map(|(_, names)| *names);
     let mut names: Vec<&str> =
         std::iter::once(ALWAYS).chain(by_arch).chain(by_capability).flat_map(str::split_whitespace).collect();
     names.sort_unstable();

@@ -46,7 +46,8 @@ impl MountStubs {
         let mut stubs = Self::default();
         for (point, kind) in points {
             let covers = |other: &str| point != other && Path::new(point).starts_with(other);
-            if mounted_over.iter().any(|other| covers(other)) || points.iter().any(|(other, _)| covers(other)) {
+            if mounted_over.iter().any(|other| covers(other)) || points.iter().any(|(other, _)| covers(other))
+            {
                 continue;
             }
             // The runtime reports what is wrong with a mount point in its own words.
@@ -57,7 +58,8 @@ impl MountStubs {
 
     fn create_one(&mut self, root: &Root, point: &str, kind: StubKind) -> Result<(), Error> {
         let real = root.real_path(point)?;
-        let names: Vec<&str> = real.to_str().unwrap_or_default().split('/').filter(|name| !name.is_empty()).collect();
+        let names: Vec<&str> =
+            real.to_str().unwrap_or_default().split('/').filter(|name| !name.is_empty()).collect();
         let mut directory = root.try_clone()?;
         for (position, name) in names.iter().enumerate() {
             let target = position + 1 == names.len();
@@ -103,7 +105,8 @@ impl MountStubs {
 impl Stub {
     fn remove(self) -> Result<(), Error> {
         let now = self.directory.lstat(&self.name)?;
-        let unused = if now.is_dir() { self.directory.read_dir(&self.name)?.is_empty() } else { now.size == 0 };
+        let unused =
+            if now.is_dir() { self.directory.read_dir(&self.name)?.is_empty() } else { now.size == 0 };
         if !now.same_inode(&self.stub) || !unused {
             return Ok(());
         }
@@ -145,7 +148,9 @@ mod tests {
         std::fs::write(path.join("used.f"), "x").expect("write");
         std::fs::write(path.join("used/x"), "x").expect("write");
         stubs.remove(false);
-        for (name, expect) in [("there", true), ("a", true), ("a/b", false), ("c.f", false), ("used.f", true), ("used/x", true)] {
+        for (name, expect) in
+            [("there", true), ("a", true), ("a/b", false), ("c.f", false), ("used.f", true), ("used/x", true)]
+        {
             assert_eq!(path.join(name).exists(), expect, "{name}");
         }
     }

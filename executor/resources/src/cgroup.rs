@@ -76,7 +76,9 @@ impl Cgroup {
     /// Stops all processes; waits a moment until they have. Processes in the middle of uninterruptible
     /// work stop later.
     fn freeze(&self) -> bool {
-        let Some(directory) = self.freezer.as_ref().filter(|directory| directory.exists()) else { return false };
+        let Some(directory) = self.freezer.as_ref().filter(|directory| directory.exists()) else {
+            return false;
+        };
         let state = directory.join("freezer.state");
         for _ in 0..TRIES {
             if fs::write(&state, "FROZEN").is_err() {

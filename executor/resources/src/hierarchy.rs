@@ -71,7 +71,10 @@ mod tests {
              35 30 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n",
         );
         assert_eq!(hybrid.all.len(), 3);
-        assert_eq!(hybrid.of("cpuacct").map(|h| h.mount_point.clone()), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
+        assert_eq!(
+            hybrid.of("cpuacct").map(|h| h.mount_point.clone()),
+            Some("/sys/fs/cgroup/cpu,cpuacct".into())
+        );
         assert!(hybrid.of("memory").is_none());
         assert_eq!(hybrid.unified().map(|h| h.mount_point.clone()), Some("/sys/fs/cgroup/unified".into()));
     }

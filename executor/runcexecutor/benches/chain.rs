@@ -24,7 +24,8 @@ async fn bundle(fixture: &Fixture) -> std::path::PathBuf {
         stdout.wait_for("go").await;
         let config = fixture.path("executor/containers").join(id).join("config.json");
         let config = std::fs::read_to_string(config).expect("configuration");
-        std::fs::write(bundle.join("config.json"), config.replace("echo go; sleep 1000", "true")).expect("copy");
+        std::fs::write(bundle.join("config.json"), config.replace("echo go; sleep 1000", "true"))
+            .expect("copy");
         cancel.cancel();
     };
     let (_, ()) = tokio::join!(buildkit_executor::Executor::run(&fixture.executor, request), copy);

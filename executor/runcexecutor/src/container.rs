@@ -82,10 +82,8 @@ impl Container {
         let user = lookup_user(&confined, &meta.user).map_err(|error| Error::Invalid(error.to_string()))?;
 
         let mut spec_mounts = Vec::with_capacity(exec_mounts.len());
-        let mut points = vec![
-            ("/etc/resolv.conf".to_owned(), StubKind::File),
-            ("/etc/hosts".to_owned(), StubKind::File),
-        ];
+        let mut points =
+            vec![("/etc/resolv.conf".to_owned(), StubKind::File), ("/etc/hosts".to_owned(), StubKind::File)];
         for exec in exec_mounts {
             let dest = check_destination(&confined, &meta.cwd, &exec.dest)?;
             let (mount, kind) = mounts.prepare(exec, &dest)?;
@@ -96,7 +94,8 @@ impl Container {
             etc.hosts()
         } else {
             let file = bundle.join("hosts");
-            fs::write(&file, hosts_text(&meta.hostname, &meta.extra_hosts)).map_err(io("write the hosts file"))?;
+            fs::write(&file, hosts_text(&meta.hostname, &meta.extra_hosts))
+                .map_err(io("write the hosts file"))?;
             set_mode(&file, 0o644)?;
             file
         };
@@ -115,9 +114,12 @@ impl Container {
             pids_limit: options.pids_limit,
             oom_score_adj: options.oom_score_adj,
         })?;
-        let config = serde_json::to_vec(&spec)
-            .map_err(|source| Error::Other { action: "encode the configuration".to_owned(), source: source.into() })?;
-        fs::write(bundle.join("config.json"), config).map_err(io("write the configuration of the container"))?;
+        let config = serde_json::to_vec(&spec).map_err(|source| Error::Other {
+            action: "encode the configuration".to_owned(),
+            source: source.into(),
+        })?;
+        fs::write(bundle.join("config.json"), config)
+            .map_err(io("write the configuration of the container"))?;
 
         if !root.readonly {
             unfinished.stubs = Some(MountStubs::create(&confined, &points, &COVERED));

@@ -64,7 +64,9 @@ impl RuncExecutor {
     /// # Errors
     /// [`Error::Invalid`] when no runtime is found; [`Error::Io`] when the directory cannot be used.
     pub async fn open(options: Options) -> Result<Self, Error> {
-        blocking("open the executor", move || Inner::open(options)).await.map(|inner| Self { inner: Arc::new(inner) })
+        blocking("open the executor", move || Inner::open(options))
+            .await
+            .map(|inner| Self { inner: Arc::new(inner) })
     }
 
     /// The runtime that is used.
@@ -124,7 +126,9 @@ impl Inner {
 
     fn register(&self, id: &str) -> Result<watch::Sender<Stage>, Error> {
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(Error::Invalid(format!("invalid container id {id:?}: only letters and numbers are allowed")));
+            return Err(Error::Invalid(format!(
+                "invalid container id {id:?}: only letters and numbers are allowed"
+            )));
         }
         let mut running = self.running.lock();
         if running.contains_key(id) {
@@ -179,7 +183,13 @@ impl Inner {
             })
         });
         let mut command = self.command(&container.bundle, "log");
-        command.arg("run").arg("--bundle").arg(&container.bundle).arg("--pid-file").arg(&pid_file).arg("--keep");
+        command
+            .arg("run")
+            .arg("--bundle")
+            .arg(&container.bundle)
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .arg("--keep");
         if self.options.no_pivot {
             command.arg("--no-pivot");
         }
@@ -207,14 +217,19 @@ impl Inner {
             let user = if meta.user.is_empty() {
                 None
             } else {
-                let root = Root::open(&for_spec.rootfs)
-                    .map_err(|error| Error::Io { action: "open the root file system".to_owned(), source: error.into() })?;
+                let root = Root::open(&for_spec.rootfs).map_err(|error| Error::Io {
+                    action: "open the root file system".to_owned(),
+                    source: error.into(),
+                })?;
                 Some(lookup_user(&root, &meta.user).map_err(|error| Error::Invalid(error.to_string()))?)
             };
             let process = exec_process(&for_spec.process, &meta, user.as_ref())?;
-            let encoded = serde_json::to_vec(&process)
-                .map_err(|source| Error::Other { action: "encode the process".to_owned(), source: source.into() })?;
-            fs::write(&written, encoded).map_err(|source| Error::Io { action: "write the process".to_owned(), source })
+            let encoded = serde_json::to_vec(&process).map_err(|source| Error::Other {
+                action: "encode the process".to_owned(),
+                source: source.into(),
+            })?;
+            fs::write(&written, encoded)
+                .map_err(|source| Error::Io { action: "write the process".to_owned(), source })
         })
         .await?;
         let log_name = format!("exec-{number}.log");
@@ -276,7 +291,8 @@ fn find_command(names: &[String]) -> Result<PathBuf, Error> {
             }
             continue;
         }
-        let found = std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file());
+        let found =
+            std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file());
         if let Some(found) = found {
             return Ok(found);
         }
@@ -291,7 +307,10 @@ fn outcome(ended: Ended, pid_file: &Path, bundle: &Path) -> Result<Exit, Error> 
     }
     // The file is written once the process runs, so without it the status is the runtime's own.
     if ended.status != 0 && !pid_file.exists() {
-        return Err(Error::Runtime { detail: log::failure(bundle, "log", ended.status), status: ended.status });
+        return Err(Error::Runtime {
+            detail: log::failure(bundle, "log", ended.status),
+            status: ended.status,
+        });
     }
     Ok(exit(ended.status))
 }
@@ -313,7 +332,9 @@ impl Executor for RuncExecutor {
             // Without a receiver nobody wants the result.
             let _ = sender.send(inner.run(request, cancel).await);
         });
-        receiver.await.map_err(|error| Error::Other { action: "run the container".to_owned(), source: error.into() })?
+        receiver
+            .await
+            .map_err(|error| Error::Other { action: "run the container".to_owned(), source: error.into() })?
     }
 
     async fn exec(&self, id: &str, process: ProcessSpec, cancel: CancellationToken) -> Result<Exit, Error> {
@@ -325,6 +346,8 @@ impl Executor for RuncExecutor {
             // Without a receiver nobody wants the result.
             let _ = sender.send(inner.exec(&id, process, cancel).await);
         });
-        receiver.await.map_err(|error| Error::Other { action: "run the process".to_owned(), source: error.into() })?
+        receiver
+            .await
+            .map_err(|error| Error::Other { action: "run the process".to_owned(), source: error.into() })?
     }
 }

@@ -15,7 +15,12 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Ends the containers whose bundles are in `bundles`, unmounts all below `root`, and empties
 /// `bundles` and `state`.
-pub(crate) fn clean(root: &Path, bundles: &Path, state: &Path, hierarchies: &Hierarchies) -> Result<(), Error> {
+pub(crate) fn clean(
+    root: &Path,
+    bundles: &Path,
+    state: &Path,
+    hierarchies: &Hierarchies,
+) -> Result<(), Error> {
     let io = |error: buildkit_util_system::Error| Error::Io {
         action: format!("clean up after an earlier daemon in `{}`", root.display()),
         source: error.into(),
@@ -25,7 +30,8 @@ pub(crate) fn clean(root: &Path, bundles: &Path, state: &Path, hierarchies: &Hie
         if !matches!(entry.kind, FileKind::Directory | FileKind::Unknown) {
             continue;
         }
-        let config = confined.read_file(Path::new(&entry.name).join("config.json"), MAX_CONFIG).unwrap_or_default();
+        let config =
+            confined.read_file(Path::new(&entry.name).join("config.json"), MAX_CONFIG).unwrap_or_default();
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
         if let Some(path) = config["linux"]["cgroupsPath"].as_str() {
             tracing::info!(container = %entry.name.display(), "ending a container of an earlier daemon");

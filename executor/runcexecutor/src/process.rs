@@ -78,7 +78,8 @@ pub(crate) struct Ended {
 pub(crate) async fn supervise(command: Command, contact: Contact, killer: Killer) -> Result<Ended, Error> {
     let start = |source| Error::Io { action: "start the runtime".to_owned(), source };
     let Contact { io, tty, resize, signals, cancel } = contact;
-    let mut streams = if tty { Streams::terminal(command, io) } else { Streams::pipes(command, io) }.map_err(start)?;
+    let mut streams =
+        if tty { Streams::terminal(command, io) } else { Streams::pipes(command, io) }.map_err(start)?;
     let ended = wait(&mut streams, resize, signals, &cancel, &killer).await?;
     drop(streams.input.take());
     for output in streams.outputs.drain(..) {
@@ -171,7 +172,10 @@ struct Streams {
 impl Streams {
     fn pipes(mut command: Command, io: ProcessIo) -> std::io::Result<Self> {
         let stdio = |wanted: bool| if wanted { Stdio::piped() } else { Stdio::null() };
-        command.stdin(stdio(io.stdin.is_some())).stdout(stdio(io.stdout.is_some())).stderr(stdio(io.stderr.is_some()));
+        command
+            .stdin(stdio(io.stdin.is_some()))
+            .stdout(stdio(io.stdout.is_some()))
+            .stderr(stdio(io.stderr.is_some()));
         let mut child = command.spawn()?;
         let input = child.stdin.take().zip(io.stdin).map(|(mut pipe, mut input)| {
             spawn(async move {
@@ -192,7 +196,10 @@ impl Streams {
 
     fn terminal(mut command: Command, io: ProcessIo) -> std::io::Result<Self> {
         let (terminal, slave) = Terminal::open()?;
-        command.stdin(Stdio::from(slave.try_clone()?)).stdout(Stdio::from(slave.try_clone()?)).stderr(Stdio::from(slave));
+        command
+            .stdin(Stdio::from(slave.try_clone()?))
+            .stdout(Stdio::from(slave.try_clone()?))
+            .stderr(Stdio::from(slave));
         let child = command.spawn()?;
         // The command holds the side of the process open; with it the output would never end.
         drop(command);

@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use buildkit_executor::{
-    ContainerMount, Error, ExecMount, Executor, HostEntry, Meta, NetMode, ProcessIo, ProcessSpec, ResourceLimits,
-    SecurityMode, Ulimit,
+    ContainerMount, Error, ExecMount, Executor, HostEntry, Meta, NetMode, ProcessIo, ProcessSpec,
+    ResourceLimits, SecurityMode, Ulimit,
 };
 use buildkit_executor_runcexecutor::{Options, RuncExecutor};
 use buildkit_snapshot::{Mount, MountKind};
@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 #[tokio::test]
 async fn output_exit_codes_and_environment() {
     let fixture = Fixture::new().await;
-    let out = fixture.run(Meta { env: vec!["PATH=/bin".into(), "A=b c".into()], ..sh("echo $A; echo e >&2; exit 3") }).await;
+    let out = fixture
+        .run(Meta { env: vec!["PATH=/bin".into(), "A=b c".into()], ..sh("echo $A; echo e >&2; exit 3") })
+        .await;
     assert_eq!((out.stdout.as_str(), out.stderr.as_str(), out.exit.code), ("b c\n", "e\n", 3));
     assert!(!out.exit.oom_killed && out.exit.signal.is_none());
     let out = fixture.run(sh("sh -c 'kill -9 $$'; exit $?")).await;
@@ -70,10 +72,14 @@ async fn a2_07_a1_12_privileges_of_the_sandbox() {
     let expect = "CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\n\
         CapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n";
     assert_eq!(out.stdout, expect);
-    let insecure = Meta { security: SecurityMode::Insecure, ..sh("grep -E '^(CapBnd|Seccomp:)' /proc/self/status; mount -t tmpfs t /tmp && ls /dev/fuse") };
+    let insecure = Meta {
+        security: SecurityMode::Insecure,
+        ..sh("grep -E '^(CapBnd|Seccomp:)' /proc/self/status; mount -t tmpfs t /tmp && ls /dev/fuse")
+    };
     let out = fixture.run(insecure).await;
     let host = std::fs::read_to_string("/proc/self/status").expect("status");
-    let bounding = host.lines().find(|line| line.starts_with("CapEff")).expect("caps").replace("CapEff", "CapBnd");
+    let bounding =
+        host.lines().find(|line| line.starts_with("CapEff")).expect("caps").replace("CapEff", "CapBnd");
     assert_eq!(out.stdout, format!("{bounding}\nSeccomp:\t0\n/dev/fuse\n"), "{}", out.stderr);
 }
 
@@ -92,9 +98,12 @@ async fn a4_17_what_tells_of_the_host_is_masked() {
 #[tokio::test]
 async fn a2_24_the_environment_of_the_daemon_stays_outside() {
     let fixture = Fixture::new().await;
-    let out = fixture.run(Meta { env: vec!["PATH=/bin".into()], ..sh("env; tr '\\0' '\\n' < /proc/1/environ") }).await;
+    let out = fixture
+        .run(Meta { env: vec!["PATH=/bin".into()], ..sh("env; tr '\\0' '\\n' < /proc/1/environ") })
+        .await;
     let names: Vec<&str> = out.stdout.lines().filter_map(|line| line.split('=').next()).collect();
-    let unexpected: Vec<_> = names.iter().filter(|name| !["PATH", "PWD", "SHLVL", "HOME"].contains(name)).collect();
+    let unexpected: Vec<_> =
+        names.iter().filter(|name| !["PATH", "PWD", "SHLVL", "HOME"].contains(name)).collect();
     assert!(unexpected.is_empty() && names.contains(&"PATH"), "{names:?}");
 }
 
@@ -120,7 +129,8 @@ async fn limits() {
         ..sh("ulimit -Sn; ulimit -Hn")
     };
     assert_eq!(fixture.run(meta).await.stdout, "123\n456\n");
-    let limits = ResourceLimits { memory: Some(32 << 20), memory_swap: Some(32 << 20), ..ResourceLimits::default() };
+    let limits =
+        ResourceLimits { memory: Some(32 << 20), memory_swap: Some(32 << 20), ..ResourceLimits::default() };
     let meta = Meta { limits, ..sh("head -c 200m /dev/zero | tail -c 150m | wc -c") };
     let out = fixture.run(meta).await;
     assert!(out.exit.oom_killed, "{:?} {}", out.exit, out.stdout);
@@ -147,7 +157,10 @@ async fn mounts_show_their_sources_and_leave_no_stubs() {
     std::fs::write(fixture.path("host"), "from host").expect("file");
     fixture.run(sh("true")).await;
     let before = fixture.tree();
-    let snapshot = |selector: &str| ContainerMount::Snapshot { mount: bind(fixture.path("data")), selector: selector.into() };
+    let snapshot = |selector: &str| ContainerMount::Snapshot {
+        mount: bind(fixture.path("data")),
+        selector: selector.into(),
+    };
     let mounts = vec![
         mount(snapshot(""), "/m/whole"),
         mount(snapshot("sub"), "relative"),
@@ -160,7 +173,11 @@ async fn mounts_show_their_sources_and_leave_no_stubs() {
         df -k /scratch /dev/shm | awk 'NR>1{print $2}'; echo x > /m/file; echo new > /m/whole/new; echo y > /scratch/y";
     let meta = Meta { cwd: "/work".into(), remove_mount_stubs_recursive: true, ..sh(script) };
     let out = fixture.run_with(fixture.root(), meta, mounts).await.expect("ran");
-    assert_eq!(out.stdout, "from snapshotfrom snapshotfrom snapshotfrom host\n1024\n2048\n", "{}", out.stderr);
+    assert_eq!(
+        out.stdout, "from snapshotfrom snapshotfrom snapshotfrom host\n1024\n2048\n",
+        "{}",
+        out.stderr
+    );
     assert!(out.stderr.contains("Read-only file system"), "{}", out.stderr);
     assert_eq!(std::fs::read_to_string(fixture.path("data/new")).expect("written"), "new\n");
     let mut after = fixture.tree();
@@ -189,7 +206,9 @@ async fn overlay_roots_and_mounts() {
         mount(ContainerMount::Snapshot { mount: overlay(false), selector: selector.into() }, dest)
     };
     let mounts = vec![view("", "/v"), view("below", "/w")];
-    let out = fixture.run_with(overlay(true), sh("cat /below /v/below /w; echo x > /new; rm /etc/group"), mounts).await;
+    let out = fixture
+        .run_with(overlay(true), sh("cat /below /v/below /w; echo x > /new; rm /etc/group"), mounts)
+        .await;
     assert_eq!(out.expect("ran").stdout, "bbb");
     assert!(fixture.path("upper/new").exists() && !fixture.path("upper/w").exists());
     assert!(!fixture.path("rootfs/new").exists());
@@ -229,7 +248,8 @@ async fn a1_07_stub_cleanup_touches_nothing_outside() {
     ];
     for source in sources {
         let script = format!("umount /a/b/c; mv /a /moved; ln -s {} /a; ls -l /a", canary.display());
-        let meta = Meta { security: SecurityMode::Insecure, remove_mount_stubs_recursive: true, ..sh(&script) };
+        let meta =
+            Meta { security: SecurityMode::Insecure, remove_mount_stubs_recursive: true, ..sh(&script) };
         let out = fixture.run_with(fixture.root(), meta, vec![mount(source, "/a/b/c")]).await.expect("ran");
         assert_eq!(out.exit.code, 0, "{}", out.stderr);
         assert!(canary.join("b/c").is_dir() && canary.join("f").is_file());
@@ -270,7 +290,11 @@ async fn a1_06_a2_21_selectors_never_lead_outside() {
         for _ in 0..2000 {
             let mut prepared = buildkit_executor_oci::PreparedMounts::new(mounts.clone());
             if let Ok((spec, _)) = prepared.prepare(&exec, "/m") {
-                assert_eq!(std::fs::read_dir(&spec.source).expect("list").count(), 0, "the directory outside is not empty");
+                assert_eq!(
+                    std::fs::read_dir(&spec.source).expect("list").count(),
+                    0,
+                    "the directory outside is not empty"
+                );
                 found += 1;
             }
             drop(prepared);
@@ -353,13 +377,15 @@ async fn further_processes_join() {
             let result = fixture.executor.exec(&id, process, CancellationToken::new()).await;
             (result, out.text() + &err.text())
         };
-        let (result, text) = exec(Meta { user: "u".into(), ..sh("cat; ls /tmp; id -u; exit 4") }, b"hello\n").await;
+        let (result, text) =
+            exec(Meta { user: "u".into(), ..sh("cat; ls /tmp; id -u; exit 4") }, b"hello\n").await;
         assert_eq!(text, "hello\nx\n1000\n");
         assert_eq!(result.expect("ran").code, 4);
         let (result, _) = exec(Meta { args: vec!["/none".into()], ..sh("") }, b"").await;
         assert!(matches!(result, Err(Error::Runtime { .. })), "{result:?}");
         let stop = CancellationToken::new();
-        let process = ProcessSpec { meta: sh("sleep 1000"), io: ProcessIo::default(), resize: None, signals: None };
+        let process =
+            ProcessSpec { meta: sh("sleep 1000"), io: ProcessIo::default(), resize: None, signals: None };
         let later = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             stop.cancel();
@@ -378,7 +404,10 @@ async fn further_processes_join() {
 #[tokio::test]
 async fn terminals_and_signals() {
     let fixture = Fixture::new().await;
-    let meta = Meta { tty: true, ..sh("test -t 0 && echo tty; read line; echo got $line; stty size; read size; stty size") };
+    let meta = Meta {
+        tty: true,
+        ..sh("test -t 0 && echo tty; read line; echo got $line; stty size; read size; stty size")
+    };
     let (mut request, stdout, _) = request(fixture.root(), meta, vec![]);
     let (mut keyboard, input) = tokio::io::duplex(64);
     let (resize, sizes) = tokio::sync::mpsc::channel(1);
@@ -397,7 +426,11 @@ async fn terminals_and_signals() {
     assert_eq!(result.expect("ran").code, 0);
     assert!(stdout.text().contains("40 100"), "{}", stdout.text());
 
-    let (mut request, stdout, _) = common::request(fixture.root(), sh("trap 'echo term; exit 5' TERM; echo go; while :; do sleep 0.1; done"), vec![]);
+    let (mut request, stdout, _) = common::request(
+        fixture.root(),
+        sh("trap 'echo term; exit 5' TERM; echo go; while :; do sleep 0.1; done"),
+        vec![],
+    );
     let (signal, signals) = tokio::sync::mpsc::channel(1);
     request.process.signals = Some(signals);
     let sending = async {
@@ -407,6 +440,45 @@ async fn terminals_and_signals() {
     let (result, ()) = tokio::join!(fixture.executor.run(request), sending);
     assert_eq!(result.expect("ran").code, 5);
     assert!(stdout.text().ends_with("term\n"));
+}
+
+/// Counts what a process writes.
+#[derive(Clone, Default)]
+struct Counter(std::sync::Arc<std::sync::atomic::AtomicU64>);
+
+impl tokio::io::AsyncWrite for Counter {
+    fn poll_write(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        data: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        self.0.fetch_add(data.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        std::task::Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn b_24_a_flood_arrives_whole() {
+    let fixture = Fixture::new().await;
+    let (mut request, ..) = request(fixture.root(), sh("dd if=/dev/zero bs=64k count=16384; echo end"), vec![]);
+    let counter = Counter::default();
+    request.process.io.stdout = Some(Box::new(counter.clone()));
+    assert_eq!(fixture.executor.run(request).await.expect("ran").code, 0);
+    assert_eq!(counter.0.load(std::sync::atomic::Ordering::Relaxed), (1 << 30) + 4);
 }
 
 #[tokio::test]

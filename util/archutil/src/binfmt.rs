@@ -85,7 +85,8 @@ impl Emulator {
 /// Architectures that the emulators of a registry run.
 pub(crate) fn emulated(registry: &Path) -> Vec<&'static str> {
     let Ok(entries) = fs::read_dir(registry) else { return Vec::new() };
-    let names = entries.flatten().filter(|entry| !matches!(entry.file_name().to_str(), Some("register" | "status")));
+    let names =
+        entries.flatten().filter(|entry| !matches!(entry.file_name().to_str(), Some("register" | "status")));
     let read = names.filter_map(|entry| fs::read_to_string(entry.path()).ok());
     let emulators: Vec<Emulator> = read.filter_map(|text| Emulator::parse(&text)).collect();
     let runs = |target: &&Target| emulators.iter().any(|emulator| emulator.runs(target));

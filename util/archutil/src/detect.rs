@@ -68,10 +68,20 @@ mod tests {
     #[test]
     fn order_and_variants() {
         check("amd64", &[], &[], &["linux/amd64"]);
-        check("amd64", &["v2", "v3"], &["386"], &["linux/amd64", "linux/amd64/v2", "linux/amd64/v3", "linux/386"]);
+        check(
+            "amd64",
+            &["v2", "v3"],
+            &["386"],
+            &["linux/amd64", "linux/amd64/v2", "linux/amd64/v3", "linux/386"],
+        );
         check("riscv64", &[], &[], &["linux/riscv64"]);
         check("arm", &[], &[], &["linux/arm", "linux/arm/v6"]);
-        check("arm64", &[], &["arm", "amd64"], &["linux/arm64", "linux/amd64", "linux/amd64/v2", "linux/arm", "linux/arm/v6"]);
+        check(
+            "arm64",
+            &[],
+            &["arm", "amd64"],
+            &["linux/arm64", "linux/amd64", "linux/amd64/v2", "linux/arm", "linux/arm/v6"],
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ impl DeviceGrant {
         if text.is_empty() {
             return Ok(Self { all: true, ..Self::default() });
         }
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+        let mut reader =
+            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
         let mut records = reader.records();
         let record = match (records.next(), records.next()) {
             (Some(Ok(record)), None) => record,

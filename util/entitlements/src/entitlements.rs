@@ -126,7 +126,8 @@ impl Entitlements {
     /// # Errors
     /// [`Error::NotAllowed`] for the first that the set has not.
     pub fn check(&self, network_host: bool, security_insecure: bool) -> Result<(), Error> {
-        let needed = [(network_host, Entitlement::NetworkHost), (security_insecure, Entitlement::SecurityInsecure)];
+        let needed =
+            [(network_host, Entitlement::NetworkHost), (security_insecure, Entitlement::SecurityInsecure)];
         match needed.into_iter().find(|(needed, name)| *needed && !self.allows(*name)) {
             Some((_, name)) => Err(Error::NotAllowed(name)),
             None => Ok(()),
@@ -144,13 +145,17 @@ mod tests {
         for (asked, expect) in [
             (vec![], Ok(())),
             (vec!["network.host", "network.host"], Ok(())),
-            (vec!["security.insecure"], Err("granting entitlement security.insecure is not allowed by build daemon configuration")),
+            (
+                vec!["security.insecure"],
+                Err("granting entitlement security.insecure is not allowed by build daemon configuration"),
+            ),
             (vec!["other"], Err("unknown entitlement other")),
             (vec!["network.host=x"], Err("unknown entitlement network.host=x")),
             (vec!["device=a,b=c"], Err("unknown device config key \"b\"")),
             (vec!["device=a,b"], Err("invalid device config \"b\"")),
         ] {
-            let granted = Entitlements::granted(&asked, &supported).map(drop).map_err(|error| error.to_string());
+            let granted =
+                Entitlements::granted(&asked, &supported).map(drop).map_err(|error| error.to_string());
             assert_eq!(granted, expect.map_err(str::to_owned), "{asked:?}");
         }
     }
@@ -160,7 +165,10 @@ mod tests {
         let none = Entitlements::default();
         assert_eq!(none.check(false, false), Ok(()));
         assert_eq!(none.check(true, true).expect_err("refused").to_string(), "network.host is not allowed");
-        assert_eq!(none.check(false, true).expect_err("refused").to_string(), "security.insecure is not allowed");
+        assert_eq!(
+            none.check(false, true).expect_err("refused").to_string(),
+            "security.insecure is not allowed"
+        );
         let all = Entitlements::supported(&["network.host", "security.insecure"]).expect("known");
         assert_eq!(all.check(true, true), Ok(()));
     }

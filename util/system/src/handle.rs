@@ -6,8 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fstat, getxattr,
-    listxattr, open, readlinkat, removexattr, setxattr, utimensat,
+    AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fstat,
+    getxattr, listxattr, open, readlinkat, removexattr, setxattr, utimensat,
 };
 
 use crate::{Error, FileStat, Timestamp};
@@ -119,7 +119,9 @@ impl Handle {
     pub fn list_xattrs(&self) -> Result<Vec<OsString>, Error> {
         let result = sized(|buffer| listxattr(self.proc_path(), buffer));
         let list = match result {
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => return Ok(Vec::new()),
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {
+                return Ok(Vec::new());
+            }
             other => other.map_err(|e| Error::io("list the extended attributes of", &self.path, e))?,
         };
         let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());

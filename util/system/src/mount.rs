@@ -44,7 +44,8 @@ pub fn mount_overlay(overlay: &Overlay, target: impl AsRef<Path>) -> Result<(), 
     let upper = overlay.upper.iter().flat_map(|(upper, work)| [upper, work]);
     if data.len() > MAX_DATA || overlay.lower.iter().chain(upper).any(special) {
         let short = |path: &Path| {
-            let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let fd =
+                rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             let short = OsString::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
             held.push(fd);
             Ok(short)
@@ -52,7 +53,8 @@ pub fn mount_overlay(overlay: &Overlay, target: impl AsRef<Path>) -> Result<(), 
         data = overlay_data(overlay, short).map_err(fail)?;
     }
     let data = CString::new(data).map_err(|_| fail(Errno::INVAL))?;
-    let result = rustix::mount::mount(c"overlay", target, c"overlay", flags, Some(data.as_c_str())).map_err(fail);
+    let result =
+        rustix::mount::mount(c"overlay", target, c"overlay", flags, Some(data.as_c_str())).map_err(fail);
     drop::<Vec<OwnedFd>>(held);
     result
 }

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, linkat, makedev, mknodat, openat, openat2,
-    renameat_with, symlinkat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, linkat, makedev, mknodat, openat,
+    openat2, renameat_with, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -160,7 +160,8 @@ impl Root {
         let fail = |e: Errno| Error::io("create the file", path, e);
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         for _ in 0..LOOKUP_TRIES {
-            let new = openat(&parent, &*name, flags | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o600));
+            let new =
+                openat(&parent, &*name, flags | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o600));
             match new {
                 Ok(fd) => {
                     rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode & 0o7777)).map_err(fail)?;
@@ -175,7 +176,8 @@ impl Root {
                     Err(e) => return Err(fail(e)),
                 }
             }
-            let old = openat(&parent, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+            let old =
+                openat(&parent, &*name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
             match old {
                 Ok(fd) => {
                     let file = Handle::new(fd, path).open_file_rw()?;
@@ -193,7 +195,8 @@ impl Root {
     pub fn symlink(&self, target: impl AsRef<OsStr>, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         let (parent, name) = self.parent(path)?;
-        symlinkat(target.as_ref().as_bytes(), &parent, &*name).map_err(|e| Error::io("create the link", path, e))
+        symlinkat(target.as_ref().as_bytes(), &parent, &*name)
+            .map_err(|e| Error::io("create the link", path, e))
     }
 
     /// Makes `path` another name of the inode `existing`; a symbolic link is not followed.

@@ -104,7 +104,11 @@ fn number(text: &str) -> Result<Option<u32>, UserError> {
 }
 
 fn id(number: i64) -> Result<u32, UserError> {
-    if (0..=MAX_ID).contains(&number) { u32::try_from(number).map_err(|_| UserError::Range) } else { Err(UserError::Range) }
+    if (0..=MAX_ID).contains(&number) {
+        u32::try_from(number).map_err(|_| UserError::Range)
+    } else {
+        Err(UserError::Range)
+    }
 }
 
 fn read(root: &Root, path: &str) -> Result<String, UserError> {
@@ -125,7 +129,11 @@ fn read(root: &Root, path: &str) -> Result<String, UserError> {
 }
 
 fn lines(content: &str) -> impl Iterator<Item = Vec<&str>> {
-    content.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| line.split(':').collect())
+    content
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| line.split(':').collect())
 }
 
 fn field<'a>(fields: &[&'a str], position: usize) -> &'a str {
@@ -142,7 +150,8 @@ fn users(content: &str) -> impl Iterator<Item = Entry<'_>> {
 }
 
 fn groups(content: &str) -> impl Iterator<Item = (&str, i64, &str)> {
-    lines(content).map(|fields| (field(&fields, 0), field(&fields, 2).parse().unwrap_or(0), field(&fields, 3)))
+    lines(content)
+        .map(|fields| (field(&fields, 0), field(&fields, 2).parse().unwrap_or(0), field(&fields, 3)))
 }
 
 fn find(passwd: &str, group: &str, spec: &str) -> Result<User, UserError> {
@@ -235,7 +244,10 @@ mod tests {
         assert_eq!(lookup_user(&root, "").expect("no files"), User::default());
         std::fs::File::create(path("group")).and_then(|f| f.set_len(8 << 30)).expect("sparse");
         std::fs::write(path("passwd"), PASSWD).expect("passwd");
-        assert_eq!(lookup_user(&root, "u").expect_err("huge").to_string(), "\"/etc/group\" exceeds 10485760 bytes");
+        assert_eq!(
+            lookup_user(&root, "u").expect_err("huge").to_string(),
+            "\"/etc/group\" exceeds 10485760 bytes"
+        );
         std::fs::write(path("group"), "x".repeat(1 << 20)).expect("group");
         assert!(matches!(lookup_user(&root, "u"), Err(UserError::Malformed(_))));
         std::fs::remove_file(path("passwd")).expect("remove");

@@ -134,7 +134,8 @@ pub(crate) fn make_dir(
     let fd = openat(parent, name.as_bytes(), flags, Mode::empty()).map_err(fail)?;
     if let Some((uid, gid)) = owner {
         // Before the mode, because a change of owner clears setuid and setgid.
-        chownat(&fd, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH).map_err(fail)?;
+        chownat(&fd, "", Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::EMPTY_PATH)
+            .map_err(fail)?;
     }
     fchmod(&fd, Mode::from_raw_mode(mode & 0o7777)).map_err(fail)?;
     Ok(fd)

@@ -76,7 +76,8 @@ fn mkdir_all_follows_dangling_links_inside() {
     let tree = Tree::new();
     symlink("/run/deep", tree.host("var")).expect("link");
     let created = tree.root.mkdir_all("/var/lib/x", 0o2751, Some((7, 8))).expect("mkdir");
-    let expect: Vec<PathBuf> = ["/run", "/run/deep", "/run/deep/lib", "/run/deep/lib/x"].map(PathBuf::from).into();
+    let expect: Vec<PathBuf> =
+        ["/run", "/run/deep", "/run/deep/lib", "/run/deep/lib/x"].map(PathBuf::from).into();
     assert_eq!(created, expect);
     let meta = std::fs::metadata(tree.host("run/deep/lib/x")).expect("made");
     assert_eq!((meta.uid(), meta.gid(), meta.permissions().mode() & 0o7777), (7, 8, 0o2751));

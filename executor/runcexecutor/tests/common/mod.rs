@@ -167,7 +167,16 @@ impl Fixture {
                 if name == "bin" {
                     continue;
                 }
-                found.insert(name, if kind.is_dir() { 'd' } else if kind.is_symlink() { 'l' } else { 'f' });
+                found.insert(
+                    name,
+                    if kind.is_dir() {
+                        'd'
+                    } else if kind.is_symlink() {
+                        'l'
+                    } else {
+                        'f'
+                    },
+                );
                 if kind.is_dir() {
                     walk(base, &entry.path(), found);
                 }

@@ -10,7 +10,8 @@ fn flood(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("flood");
     for size in [64, 64 << 10] {
         let data = vec![b'x'; size];
-        let writer = LogWriter::new(Bus::new(), Digest::sha256(b"v"), LogStream::Stdout, LogLimits::default());
+        let writer =
+            LogWriter::new(Bus::new(), Digest::sha256(b"v"), LogStream::Stdout, LogLimits::default());
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_function(format!("writes of {size}"), |bench| bench.iter(|| writer.write(&data)));
     }

@@ -27,11 +27,12 @@ impl LogLimits {
     /// The limits that `BUILDKIT_STEP_LOG_MAX_SIZE` and `BUILDKIT_STEP_LOG_MAX_SPEED` (bytes, and
     /// bytes per second) of an environment give; -1 is no limit, and what is no number the default.
     pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Self {
-        let limit = |name: &str, default: Option<u64>| match get(name).and_then(|text| text.parse::<i32>().ok()) {
-            Some(-1) => None,
-            Some(number) => Some(u64::try_from(number).unwrap_or(0)),
-            None => default,
-        };
+        let limit =
+            |name: &str, default: Option<u64>| match get(name).and_then(|text| text.parse::<i32>().ok()) {
+                Some(-1) => None,
+                Some(number) => Some(u64::try_from(number).unwrap_or(0)),
+                None => default,
+            };
         let default = Self::default();
         Self {
             size: limit("BUILDKIT_STEP_LOG_MAX_SIZE", default.size),
@@ -104,7 +105,9 @@ mod tests {
     #[test]
     fn allowance_grows_by_the_second_up_to_the_size() {
         let limits = LogLimits { size: Some(250), speed: Some(100) };
-        for (millis, expect) in [(1, (100, Clip::Speed(100))), (1001, (200, Clip::Speed(100))), (2001, (250, Clip::Size(250)))] {
+        for (millis, expect) in
+            [(1, (100, Clip::Speed(100))), (1001, (200, Clip::Speed(100))), (2001, (250, Clip::Size(250)))]
+        {
             assert_eq!(limits.allowed(Duration::from_millis(millis)), Some(expect));
         }
         assert_eq!(LogLimits { size: None, speed: None }.allowed(Duration::ZERO), None);

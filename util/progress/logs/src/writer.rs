@@ -111,7 +111,12 @@ impl LogWriter {
         }
         state.delivered += data.len() as u64;
         let timestamp = SystemTime::now();
-        (self.buses)(Event::Log(VertexLog { vertex: self.vertex.clone(), stream: self.stream, data, timestamp }));
+        (self.buses)(Event::Log(VertexLog {
+            vertex: self.vertex.clone(),
+            stream: self.stream,
+            data,
+            timestamp,
+        }));
     }
 }
 
