@@ -26,14 +26,14 @@ pub enum Error {
         mode: u32,
     },
     /// A file could not be looked at or read.
-    #[error("{action} {}: {}", path.display(), reason(source))]
+    #[error("{action} {}: {}", path.display(), reason(cause))]
     Io {
         /// What was attempted.
         action: &'static str,
         /// Path in the tree.
         path: PathBuf,
-        /// Why it failed.
-        source: buildkit_util_system::Error,
+        /// Why it failed; part of the text.
+        cause: buildkit_util_system::Error,
     },
     /// A path in an empty tree.
     #[error("{0}: no such file or directory")]
@@ -73,7 +73,7 @@ impl Classify for Error {
             Self::Interrupted(_) => Kind::Internal,
             Self::TooManyLinks | Self::Pattern(_) | Self::Mode { .. } => Kind::InvalidArgument,
             Self::NeedsFiles => Kind::FailedPrecondition,
-            Self::Io { source, .. } => source.kind(),
+            Self::Io { cause, .. } => cause.kind(),
             Self::Damaged => Kind::DataLoss,
         }
     }

@@ -63,7 +63,7 @@ pub fn hash_file(root: &Root, path: &Path) -> Result<Digest> {
 pub(crate) const BUFFER: usize = 64 << 10;
 
 pub(crate) fn hash_with(root: &Root, path: &Path, buffer: &mut [u8]) -> Result<Hash> {
-    let fail = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+    let fail = |action| move |cause| Error::Io { action, path: path.to_owned(), cause };
     let handle = root.resolve_no_follow(path).map_err(fail("lstat"))?;
     let stat = handle.stat().map_err(fail("lstat"))?;
     let target = match stat.kind {
@@ -92,8 +92,7 @@ pub(crate) fn hash_with(root: &Root, path: &Path, buffer: &mut [u8]) -> Result<H
                 Ok(count) => hash.update(&buffer[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let source = buildkit_util_system::Error::io("read", path, error);
-                    return Err(fail("read")(source));
+                    return Err(fail("read")(buildkit_util_system::Error::io("read", path, error)));
                 }
             }
         }

@@ -81,7 +81,7 @@ impl ContentHasher {
         let (path, options) = (path.to_owned(), options.clone());
         // The lock goes along: a caller that leaves does not leave half a tree.
         spawn_blocking(move || {
-            let open = |source| Error::Io { action: "open", path: "/".into(), source };
+            let open = |cause| Error::Io { action: "open", path: "/".into(), cause };
             let root = Root::open(mount.path()).map_err(open)?;
             let digest = tree.checksum(Some(&root), &path, &options);
             keep(&mut tree, &metadata);

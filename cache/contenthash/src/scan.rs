@@ -137,7 +137,7 @@ fn resolve(tree: &mut Tree, root: &Root, path: &[u8], follow: bool) -> Result<Ve
 }
 
 fn io(action: &'static str, path: &[u8], source: buildkit_util_system::Error) -> Error {
-    Error::Io { action, path: os_path(path), source }
+    Error::Io { action, path: os_path(path), cause: source }
 }
 
 /// Hashes the files of some keys on all cores; the hashes are in the order of the keys.
