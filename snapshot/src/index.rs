@@ -19,6 +19,32 @@ pub(crate) struct Record {
     pub(crate) children: u32,
     /// Being made, committed or removed: nobody else may change it.
     pub(crate) busy: bool,
+    /// A directory that stands for this snapshot and some of its parents in mounts.
+    pub(crate) flat: Option<Flat>,
+    /// Such a directory is being made.
+    pub(crate) flattening: bool,
+}
+
+/// One directory in the place of several layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Flat {
+    /// Number of the directory.
+    pub(crate) id: u64,
+    /// The snapshot that it lies over.
+    pub(crate) below: Option<String>,
+    /// About how many files it has.
+    pub(crate) inodes: u64,
+}
+
+/// A layer of a mount.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    /// Number of the directory.
+    pub(crate) id: u64,
+    /// About how many files it has.
+    pub(crate) inodes: u64,
+    /// The snapshot that it lies over.
+    pub(crate) below: Option<String>,
 }
 
 /// All snapshots. Pure: knows no file system.
@@ -37,6 +63,7 @@ pub(crate) enum Step {
     Commit { key: String, name: String, size: u64, inodes: u64 },
     Discard { key: String },
     Remove { name: String },
+    Flatten { name: String, id: u64, below: Option<String>, inodes: u64 },
 }
 
 impl Index {
@@ -67,6 +94,8 @@ impl Index {
             usage: Usage::default(),
             children: 0,
             busy: true,
+            flat: None,
+            flattening: false,
         };
         self.active.insert(key.to_owned(), record);
         Ok(id)
@@ -158,8 +187,9 @@ impl Index {
                     record.children += 1;
                 }
                 let created = UNIX_EPOCH + Duration::from_millis(created);
-                let record =
-                    Record { id, parent, created, usage: Usage::default(), children: 0, busy: false };
+                let usage = Usage::default();
+                let (children, busy, flat, flattening) = (0, false, None, false);
+                let record = Record { id, parent, created, usage, children, busy, flat, flattening };
                 self.next = self.next.max(id);
                 self.discard(&key);
                 self.active.insert(key, record);
@@ -172,7 +202,32 @@ impl Index {
             }
             Step::Discard { key } => drop(self.discard(&key)),
             Step::Remove { name } => drop(self.remove(&name)),
+            Step::Flatten { name, id, below, inodes } => {
+                self.next = self.next.max(id);
+                if let Some(record) = self.committed.get_mut(&name) {
+                    record.flat = Some(Flat { id, below, inodes });
+                }
+            }
         }
+    }
+
+    /// The layers that a mount of a committed snapshot is made of, its own first.
+    pub(crate) fn pieces(&self, name: Option<&str>) -> Result<Vec<Piece>, Error> {
+        let mut pieces = Vec::new();
+        let mut at = name;
+        while let Some(name) = at {
+            let record = self.committed.get(name).ok_or_else(|| Error::NotFound(name.to_owned()))?;
+            let piece = match &record.flat {
+                Some(flat) => Piece { id: flat.id, inodes: flat.inodes, below: flat.below.clone() },
+                None => Piece { id: record.id, inodes: record.usage.inodes, below: record.parent.clone() },
+            };
+            at = match &record.flat {
+                Some(flat) => flat.below.as_deref(),
+                None => record.parent.as_deref(),
+            };
+            pieces.push(piece);
+        }
+        Ok(pieces)
     }
 
     /// Removes snapshots whose directory is gone, and those on top of them.
@@ -190,6 +245,9 @@ impl Index {
             if count == self.active.len() + self.committed.len() {
                 break;
             }
+        }
+        for record in self.committed.values_mut() {
+            record.flat = record.flat.take().filter(|flat| exists(flat.id));
         }
         let mut children: HashMap<String, u32> = HashMap::new();
         for record in self.active.values().chain(self.committed.values()) {
@@ -209,18 +267,21 @@ impl Index {
         // A parent has a smaller number: it was committed before its child was prepared, and
         // prepared before it was committed.
         committed.sort_by_key(|(_, record)| record.id);
-        let mut steps = Vec::with_capacity(2 * committed.len() + self.active.len());
+        let mut steps = Vec::with_capacity(3 * committed.len() + self.active.len());
         let prepare = |key: &str, record: &Record| Step::Prepare {
             key: key.to_owned(),
             id: record.id,
             parent: record.parent.clone(),
             created: millis(record.created),
         };
-        for (name, record) in committed {
+        for (name, record) in &committed {
             // The empty key is never used by a caller for long: it is committed in the next step.
             steps.push(prepare("", record));
             let Usage { size, inodes } = record.usage;
-            steps.push(Step::Commit { key: String::new(), name: name.clone(), size, inodes });
+            steps.push(Step::Commit { key: String::new(), name: (*name).clone(), size, inodes });
+            if let Some(Flat { id, below, inodes }) = record.flat.clone() {
+                steps.push(Step::Flatten { name: (*name).clone(), id, below, inodes });
+            }
         }
         steps.extend(self.active.iter().filter(|(_, record)| !record.busy).map(|(key, record)| prepare(key, record)));
         steps

@@ -10,7 +10,7 @@ use buildkit_util_overlay::{Difference, Stack, diff};
 use parking_lot::Mutex;
 
 use crate::apply::Applier;
-use crate::index::{Index, Journal, Record, Step, millis};
+use crate::index::{Index, Journal, Piece, Record, Step, millis};
 use crate::usage::usage_of_tree;
 use crate::{
     ActiveKey, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter, Usage,
@@ -55,17 +55,17 @@ pub struct Layered<B> {
     inner: Arc<Inner<B>>,
 }
 
-struct Inner<B> {
-    backend: B,
+pub(crate) struct Inner<B> {
+    pub(crate) backend: B,
     root: PathBuf,
     snapshots: PathBuf,
     /// Both under one lock, because the order of the journal is the order of changes; an append is
     /// one short write to the page cache.
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
 }
 
-struct State {
-    index: Index,
+pub(crate) struct State {
+    pub(crate) index: Index,
     journal: Journal,
 }
 
@@ -95,6 +95,9 @@ impl<B: Backend> Layered<B> {
             Journal::open(root.join("journal"), |id| present.contains(&id)).map_err(failed)?;
         for record in index.active.values().chain(index.committed.values()) {
             present.remove(&record.id);
+            if let Some(flat) = &record.flat {
+                present.remove(&flat.id);
+            }
         }
         let trash = root.join("trash");
         fs_err::create_dir_all(&trash).map_err(failed)?;
@@ -141,7 +144,7 @@ impl<B: Backend> Layered<B> {
 }
 
 impl<B: Backend> Inner<B> {
-    fn dir(&self, id: u64) -> PathBuf {
+    pub(crate) fn dir(&self, id: u64) -> PathBuf {
         self.snapshots.join(id.to_string())
     }
 
@@ -149,7 +152,7 @@ impl<B: Backend> Inner<B> {
         chain.iter().map(|id| self.dir(*id)).collect()
     }
 
-    fn journal(&self, state: &mut State, step: &Step) -> Result<(), Error> {
+    pub(crate) fn journal(&self, state: &mut State, step: &Step) -> Result<(), Error> {
         let State { index, journal } = state;
         journal.append(step, index).map_err(|source| Error::Io {
             action: format!("write the snapshot journal in `{}`", self.root.display()),
@@ -163,11 +166,7 @@ impl<B: Backend> Inner<B> {
         let (id, parents) = {
             let mut state = self.state.lock();
             let id = state.index.prepare(key, parent, created)?;
-            let chain = match state.index.active.get(key) {
-                Some(record) => state.index.chain(record)?,
-                None => return Err(Error::NotFound(key.to_owned())),
-            };
-            (id, self.dirs(&chain[1..]))
+            (id, self.mount_dirs(&state.index.pieces(parent)?))
         };
         let dir = self.dir(id);
         let made = fs_err::create_dir(&dir)
@@ -190,8 +189,20 @@ impl<B: Backend> Inner<B> {
         Ok(id)
     }
 
+    fn mount_dirs(&self, pieces: &[Piece]) -> Vec<PathBuf> {
+        pieces.iter().map(|piece| self.dir(piece.id)).collect()
+    }
+
+    /// Removes the directories of a snapshot that has no record any more.
+    fn delete_all(&self, record: &Record) {
+        self.delete(record.id);
+        if let Some(flat) = &record.flat {
+            self.delete(flat.id);
+        }
+    }
+
     /// Removes a directory that no record has any more.
-    fn delete(&self, id: u64) {
+    pub(crate) fn delete(&self, id: u64) {
         let dir = self.dir(id);
         // The kernel leaves a directory without permissions in the work directory; root may remove it.
         match fs_err::remove_dir_all(&dir) {
@@ -345,6 +356,10 @@ impl<B: Backend> Snapshotter for Layered<B> {
         let (key, parent) = (key.0.clone(), parent.map(|parent| parent.0.clone()));
         self.blocking("make a snapshot", move |inner| {
             inner.prepare_claimed(&key, parent.as_deref())?;
+            // The new snapshot keeps its parent, but nobody has mounted it yet.
+            if let Some(parent) = &parent {
+                inner.flatten_if_deep(parent);
+            }
             inner.state.lock().index.release_active(&key);
             Ok(())
         })
@@ -374,13 +389,21 @@ impl<B: Backend> Snapshotter for Layered<B> {
     }
 
     async fn mounts(&self, key: &ActiveKey) -> Result<Mount, Error> {
-        let dirs = self.inner.locate(|index| index.active.get(&key.0), &key.0)?;
-        Ok(self.inner.backend.mount(&dirs[0], &dirs[1..], false))
+        let (id, parents) = {
+            let index = &self.inner.state.lock().index;
+            let record = index.active.get(&key.0).ok_or_else(|| Error::NotFound(key.0.clone()))?;
+            (record.id, index.pieces(record.parent.as_deref())?)
+        };
+        Ok(self.inner.backend.mount(&self.inner.dir(id), &self.inner.mount_dirs(&parents), false))
     }
 
     async fn view(&self, name: &SnapshotName) -> Result<Mount, Error> {
-        let dirs = self.inner.committed(name)?;
-        Ok(self.inner.backend.mount(&dirs[0], &dirs[1..], true))
+        let pieces = self.inner.state.lock().index.pieces(Some(&name.0))?;
+        let dirs = self.inner.mount_dirs(&pieces);
+        match dirs.split_first() {
+            Some((dir, parents)) => Ok(self.inner.backend.mount(dir, parents, true)),
+            None => Err(Error::NotFound(name.0.clone())),
+        }
     }
 
     async fn merge(&self, name: &SnapshotName, inputs: &[MergeInput]) -> Result<Usage, Error> {
@@ -408,7 +431,7 @@ impl<B: Backend> Snapshotter for Layered<B> {
                 inner.journal(&mut state, &Step::Discard { key })?;
                 record
             };
-            inner.delete(record.id);
+            inner.delete_all(&record);
             Ok(())
         })
         .await
@@ -424,7 +447,7 @@ impl<B: Backend> Snapshotter for Layered<B> {
                 inner.journal(&mut state, &Step::Remove { name })?;
                 record
             };
-            inner.delete(record.id);
+            inner.delete_all(&record);
             Ok(())
         })
         .await

@@ -7,6 +7,7 @@
 
 mod apply;
 mod copy;
+mod flatten;
 mod index;
 mod layered;
 mod mount;

@@ -459,20 +459,43 @@ async fn merge_hostile_links<S: Snapshotter>(on: &Fixture<S>, outside: &Path) {
     on.changes(Some("dir"), Some("link")).await;
 }
 
-/// More layers than fit into one page of mount options.
+/// More layers than fit into one page of mount options, with all that layers can do.
 async fn long_chain<S: Snapshotter>(on: &Fixture<S>) {
     const LAYERS: usize = 150;
+    let mut model: BTreeMap<String, String> = BTreeMap::new();
+    let mut models = Vec::new();
     for number in 0..LAYERS {
         let parent = number.checked_sub(1).map(|parent| parent.to_string());
         on.layer(&number.to_string(), parent.as_deref(), |root| {
             file(root, &format!("file{number}"), "x");
             file(root, "last", &number.to_string());
+            if number % 3 == 2 {
+                remove(root, &format!("file{}", number - 2));
+            }
+            match number % 20 {
+                1 => file(root, "dir/below/f", &number.to_string()),
+                7 => remove(root, "dir"),
+                9 => file(root, "dir", "a file"),
+                13 => {
+                    remove(root, "dir");
+                    file(root, &format!("dir/new{number}"), "x");
+                }
+                17 => remove(root, "dir"),
+                _ => {}
+            }
+            model = tree(root);
         })
         .await;
+        models.push(model.clone());
     }
-    let tree = on.tree(&(LAYERS - 1).to_string()).await;
-    assert_eq!(tree.len(), LAYERS + 1);
-    assert_eq!(tree.get("last"), Some(&(LAYERS - 1).to_string()));
+    assert_eq!(models[LAYERS - 1].get("last"), Some(&(LAYERS - 1).to_string()));
+    assert!(models[14].contains_key("dir/new13") && !models[14].contains_key("dir/below"));
+    for (number, model) in models.iter().enumerate().rev().step_by(7) {
+        assert_eq!(on.tree(&number.to_string()).await, *model, "layer {number}");
+    }
+    assert_eq!(on.changes(Some("148"), Some("149")).await, ["+dir", "-file147", "+file149", "+last"]);
+    let all: std::collections::BTreeSet<_> = on.changes(None, Some("149")).await.into_iter().collect();
+    assert_eq!(all, models[149].keys().map(|path| format!("+{path}")).collect());
 }
 
 async fn concurrency<S: Snapshotter>(on: &Fixture<S>) {

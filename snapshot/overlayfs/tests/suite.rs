@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buildkit_snapshot::{ActiveKey, MountKind, SnapshotName, Snapshotter, testsuite};
+use buildkit_snapshot::{ActiveKey, LocalMounter, MountKind, SnapshotName, Snapshotter, testsuite};
 use buildkit_snapshot_overlayfs::{is_supported, open};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,4 +54,38 @@ async fn leftovers_of_a_crash_are_removed() {
     assert_eq!(std::fs::read_dir(base).expect("snapshots").count(), 1);
     snapshots.prepare(&key, Some(&name)).await.expect("works on");
     snapshots.remove(&name).await.expect_err("has a child");
+}
+
+#[tokio::test]
+async fn deep_stacks_are_mounted_shallow() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut snapshots = open(dir.path().join("root")).expect("open");
+    let mounter = LocalMounter::open(dir.path().join("mounts")).expect("mounter");
+    let key = ActiveKey("k".into());
+    let name = |number: usize| SnapshotName(number.to_string());
+    const LAYERS: usize = 600;
+    for number in 0..LAYERS {
+        let parent = number.checked_sub(1).map(name);
+        snapshots.prepare(&key, parent.as_ref()).await.expect("prepare");
+        let guard = mounter.mount(&snapshots.mounts(&key).await.expect("mounts")).expect("mount");
+        std::fs::write(guard.path().join(format!("file{number}")), b"x").expect("write");
+        std::fs::write(guard.path().join("last"), number.to_string()).expect("write");
+        drop(guard);
+        snapshots.commit(&name(number), &key).await.expect("commit");
+    }
+    for _ in 0..2 {
+        let view = snapshots.view(&name(LAYERS - 1)).await.expect("view");
+        let MountKind::Overlay { lower, .. } = &view.kind else { panic!("an overlay") };
+        assert!(lower.len() < 40, "{} layers", lower.len());
+        let guard = mounter.mount(&view).expect("mount");
+        assert_eq!(std::fs::read_dir(guard.path()).expect("read dir").count(), LAYERS + 1);
+        drop(guard);
+        drop(snapshots);
+        snapshots = open(dir.path().join("root")).expect("open again");
+    }
+    for number in (0..LAYERS).rev() {
+        snapshots.remove(&name(number)).await.expect("remove");
+    }
+    let left = std::fs::read_dir(dir.path().join("root/snapshots")).expect("read dir").count();
+    assert_eq!(left, 0, "directories are left");
 }
