@@ -16,6 +16,8 @@ use buildkit_solver::{Solver, SolverOptions};
 use buildkit_solver_llbsolver::{CacheResults, LlbSolver, LlbSolverOptions, frontend_caps, llb_caps};
 use buildkit_solver_llbsolver_ops::LlbDomain;
 use buildkit_solver_pb::{Platform, caps};
+use buildkit_solver_sledcachestorage::{PersistentKeyStore, PersistentKeyStoreOptions};
+use buildkit_util_appcontext as tasks;
 use buildkit_util_entitlements::Entitlements;
 use buildkit_worker::{Worker, WorkerController};
 use buildkit_worker_runc::{RuncWorker, RuncWorkerOptions};
@@ -36,7 +38,13 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
     let worker = Arc::new(open_worker(settings, kinds, &sessions).await?);
     let workers = WorkerController::new(vec![worker.clone() as Arc<dyn Worker>]);
 
-    let keys = buildkit_solver::MemoryKeyStore::new();
+    let keys = {
+        let database = worker.metadata().clone();
+        let open = tasks::spawn_blocking(move || {
+            PersistentKeyStore::open(database, PersistentKeyStoreOptions::default())
+        });
+        open.await?.context("failed to open the cache keys")?
+    };
     let solver = Solver::new(
         LlbDomain::new(worker.services().clone()),
         Arc::new(keys),

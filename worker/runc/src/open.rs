@@ -10,8 +10,8 @@ use buildkit_cache_metadata::{MetadataStore, SledOptions, SledStore};
 use buildkit_executor_oci::DnsConfig;
 use buildkit_executor_runcexecutor::{Options as RuncOptions, RuncExecutor};
 use buildkit_exporter::ExporterRegistry;
-//TMP use buildkit_exporter_local::LocalExporter;
-//TMP use buildkit_exporter_tar::TarExporter;
+use buildkit_exporter_local::LocalExporter;
+use buildkit_exporter_tar::TarExporter;
 use buildkit_session::SessionManager;
 use buildkit_snapshot::Snapshotter;
 use buildkit_solver_llbsolver_mounts::MountManager;
@@ -97,8 +97,8 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
     let mut sources = SourceRegistry::new();
     sources.register(Arc::new(LocalSource::new(cache.clone(), checksums.clone())));
     let mut exporters = ExporterRegistry::new();
-    //TMP exporters.register(Arc::new(LocalExporter::new()));
-    //TMP exporters.register(Arc::new(TarExporter::new()));
+    exporters.register(Arc::new(LocalExporter::new()));
+    exporters.register(Arc::new(TarExporter::new()));
 
     let mounts = MountManager::open(cache.clone(), options.sessions.clone(), root.join("special"))
         .await
