@@ -1,0 +1,14 @@
+//! End-to-end tests: the real daemon with real containers, through its clients.
+//!
+//! They need root, runc, a static busybox and the programs of this workspace
+//! (`cargo build --workspace --bins`). Each test has a daemon of its own. Names like `b01_…` are those of the
+//! security cases and fault experiments that a test stands for.
+#![forbid(unsafe_code)]
+
+mod builds;
+mod clients;
+mod containers;
+mod daemons;
+mod definitions;
+mod faults;
+mod sandbox;
