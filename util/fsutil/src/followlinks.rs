@@ -48,8 +48,13 @@ impl Resolver<'_> {
     fn add(&mut self, path: &str) -> Result<(), Error> {
         let mut todo = vec![path.to_owned()];
         while let Some(path) = todo.pop() {
-            let relative = clean(&format!("/{path}"));
-            let mut rest = relative.trim_start_matches('/');
+            let relative = clean(&format!("./{path}"));
+            if relative == ".." || relative.starts_with("../") {
+                // Nothing in the tree; as a pattern it matches nothing.
+                self.resolved.insert(relative);
+                continue;
+            }
+            let mut rest = if relative == "." { "" } else { relative.as_str() };
             let mut current = ".".to_owned();
             loop {
                 self.steps += 1;

@@ -126,7 +126,7 @@ where
     match (result, broken) {
         (Err(Error::Ended), Some(error)) => Err(error),
         (Err(error), _) => {
-            if !matches!(error, Error::Ended | Error::Sender(_)) {
+            if !matches!(error, Error::Ended) {
                 let packet = Packet {
                     r#type: PacketType::PacketErr as i32,
                     data: error.to_string().into_bytes().into(),
