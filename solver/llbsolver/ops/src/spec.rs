@@ -26,7 +26,7 @@ pub enum OpSpec {
     /// Gets something from outside.
     Source(SourceSpec),
     /// Runs a process.
-    Exec(ExecSpec),
+    Exec(Box<ExecSpec>),
     /// Changes files.
     File(FileSpec),
     /// Runs LLB that an input holds.

@@ -35,7 +35,7 @@ pub(crate) fn validate(op: pb::op::Op, inputs: usize) -> Result<OpSpec> {
     use pb::op::Op;
     Ok(match op {
         Op::Source(op) => OpSpec::Source(source(op, inputs)?),
-        Op::Exec(op) => OpSpec::Exec(exec(op, inputs)?),
+        Op::Exec(op) => OpSpec::Exec(Box::new(exec(op, inputs)?)),
         Op::File(op) => OpSpec::File(file(op, inputs)?),
         Op::Build(op) => OpSpec::Build(build(op, inputs)?),
         Op::Merge(op) => OpSpec::Merge(merge(op, inputs)?),

@@ -234,7 +234,8 @@ impl ExecOp {
         prepared: &mut Prepared,
         group: &SessionGroup,
     ) -> Result<Exit> {
-        let mut meta = meta(spec, &self.vertex, prepared.readonly_root)?;
+        // Limits may have been merged with those of other builds.
+        let mut meta = meta(spec, &cx.payload(), prepared.readonly_root)?;
         meta.env.extend(secret_env(&self.services, group, &spec.op.secretenv).await?);
         let limits = LogLimits::from_env(|name| std::env::var(name).ok());
         let log = |stream| {
