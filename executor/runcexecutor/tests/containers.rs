@@ -15,6 +15,12 @@ use common::{Fixture, Sink, bind, mount, request, sh};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
+async fn conformance() {
+    let fixture = Fixture::new().await;
+    buildkit_executor::testsuite::run(&fixture.executor, &fixture.root(), &common::next_id()).await;
+}
+
+#[tokio::test]
 async fn output_exit_codes_and_environment() {
     let fixture = Fixture::new().await;
     let out = fixture
