@@ -43,11 +43,22 @@ pub(crate) fn attach(session: &mut SessionServer, request: &mut BuildRequest) ->
     Ok(())
 }
 
+/// Whether an export into a directory removes what the build does not have; `None` for a mode that
+/// does not exist.
+pub(crate) fn deletes(export: &Export) -> Option<bool> {
+    let mode = export.attrs.get("mode").map(|mode| mode.trim().to_lowercase());
+    match mode.as_deref().unwrap_or_default() {
+        "" | "copy" => Some(false),
+        "delete" => Some(true),
+        _ => None,
+    }
+}
+
 fn target(export: &Export) -> Option<Target> {
     match &export.target {
         ExportTarget::None => None,
         ExportTarget::Directory(path) => {
-            let delete = export.attrs.get("mode").is_some_and(|mode| mode == "delete");
+            let delete = deletes(export).unwrap_or(false);
             Some(Target::Dir { path: path.clone(), delete })
         }
         ExportTarget::File(file) => {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Request, Status};
 
-use crate::attach::attach;
+use crate::attach::{attach, deletes};
 use crate::error::remote;
 use crate::request::CacheOption;
 use crate::{BuildRequest, BuildResponse, Client, Error, ExportTarget, Result};

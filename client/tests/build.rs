@@ -147,6 +147,14 @@ async fn settings_are_checked_before_anything_is_sent() {
         ),
         (with(|r| r.exports.push(Export::directory("tar", "/x"))), Kind::InvalidArgument),
         (with(|r| r.exports.push(Export::directory("oci", "/x"))), Kind::Unimplemented),
+        (
+            with(|r| {
+                let mut export = Export::directory("local", "/x");
+                export.attrs.insert("mode".to_owned(), "move".to_owned());
+                r.exports.push(export);
+            }),
+            Kind::InvalidArgument,
+        ),
         (with(|r| drop(r.local.insert("x".to_owned(), "/nowhere/at/all".into()))), Kind::InvalidArgument),
         (local_cache, Kind::Unimplemented),
     ] {
