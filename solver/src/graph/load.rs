@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::events::internal;
 use super::node::{EdgeState, Node, Work};
 use super::types::{Action, EdgeId, JobKey, Level, LoadVertex, NodeId, RequestId};
-use super::{Graph, Hold, PLAN, UPDATE};
+use super::{Graph, Hold, PLAN};
 use crate::OutputIndex;
 
 impl Graph {
@@ -85,6 +85,7 @@ impl Graph {
             exec: Work::Idle,
             edges: SmallVec::new(),
             listed: false,
+            steer: Vec::new(),
         };
         let held: SmallVec<[NodeId; 4]> = node.inputs.iter().map(|input| input.node).collect();
         let index = self.nodes.add_node(node);
@@ -122,7 +123,7 @@ impl Graph {
                 edge.state = EdgeState::Searching;
             }
         }
-        self.queue_all(id, UPDATE);
+        self.news_of_input(id, None);
     }
 
     /// The longest way from each vertex to the end, in expected seconds.

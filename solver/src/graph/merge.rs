@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::index::Way;
 use super::node::{EdgeState, Work};
 use super::types::{Action, EdgeId, Level, NodeId};
-use super::{Graph, Hold, PLAN, TWIN, UPDATE};
+use super::{Graph, Hold, PLAN, TWIN};
 use crate::{ExportableKey, KeyDep, KeyNode};
 
 /// Nodes that a search for a cycle visits at most; beyond that the edges stay apart.
@@ -44,7 +44,7 @@ impl Graph {
     fn ways(&self, id: EdgeId) -> Option<Vec<Vec<Way>>> {
         let node = self.node(id.node)?;
         let edge = node.edge(id.output)?;
-        if !matches!(edge.state, EdgeState::Searching | EdgeState::Loading(..)) {
+        if edge.counts.keyless > 0 || !matches!(edge.state, EdgeState::Searching | EdgeState::Loading(..)) {
             return None;
         }
         let way = |map: &crate::graph::MapInfo, parent, input: usize| Way {
@@ -172,7 +172,7 @@ impl Graph {
         }
         self.out.push(Action::Merged(goes, stays));
         self.notify(stays);
-        self.queue(stays, UPDATE);
+        self.all_news(stays);
         self.queue(stays, TWIN);
         self.queue(stays, PLAN);
         self.touch(goes.node);

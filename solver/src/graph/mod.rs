@@ -26,7 +26,7 @@ use petgraph::stable_graph::StableDiGraph;
 use index::EdgeIndex;
 use node::{EdgeNode, Node};
 pub use types::{
-    Action, ActionId, Answer, DepInfo, EdgeId, Event, Failure, Finished, JobKey, Level, LoadVertex, MapInfo, NodeId,
+    Action, ActionId, Answer, DepInfo, EdgeId, Event, Failure, Finished, JobKey, LoadVertex, MapInfo, NodeId,
     OutputId, Question, RequestId, SaveKey,
 };
 
@@ -157,8 +157,16 @@ impl Graph {
         if let Err(at) = node.edges.binary_search_by_key(&id.output, |edge| edge.output) {
             let edge = Box::new(EdgeNode::new(id.output, &node.inputs));
             node.edges.insert(at, edge);
-            self.queue(id, UPDATE);
+            self.all_news(id);
         }
+    }
+
+    /// Lets an edge look at all its inputs.
+    fn all_news(&mut self, id: EdgeId) {
+        if let Some(edge) = self.edge_mut(id) {
+            edge.news = (0..edge.deps.len() as u32).collect();
+        }
+        self.queue(id, UPDATE);
     }
 
     /// The edge that took this one over, or itself.
@@ -204,15 +212,39 @@ impl Graph {
         }
     }
 
+    /// Lets an edge look at one of its inputs.
+    fn news_of(&mut self, id: EdgeId, input: u32) {
+        if let Some(edge) = self.edge_mut(id)
+            && edge.news.last() != Some(&input)
+        {
+            edge.news.push(input);
+        }
+        self.queue(id, UPDATE);
+    }
+
+    /// Lets all edges of a node look at one input, or at all.
+    fn news_of_input(&mut self, id: NodeId, input: Option<usize>) {
+        let Some(node) = self.node_mut(id) else { return };
+        let inputs = node.inputs.len() as u32;
+        for edge in &mut node.edges {
+            match input {
+                Some(input) => edge.news.push(input as u32),
+                None => edge.news.extend(0..inputs),
+            }
+        }
+        node.steer.extend(input.map(|input| input as u32));
+        self.queue_all(id, UPDATE);
+    }
+
     /// Tells the consumers of an edge that it changed.
     fn notify(&mut self, id: EdgeId) {
         let Some(edge) = self.edge_mut(id) else { return };
         let consumers = std::mem::take(&mut edge.consumers);
         let mut living = smallvec::SmallVec::with_capacity(consumers.len());
-        for consumer in consumers {
+        for (consumer, input) in consumers {
             if self.edge(consumer).is_some_and(|edge| !edge.state.is_final()) {
-                self.queue(consumer, UPDATE);
-                living.push(consumer);
+                self.news_of(consumer, input);
+                living.push((consumer, input));
             }
         }
         if let Some(edge) = self.edge_mut(id) {

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use buildkit_util_cachedigest::Digest;
@@ -54,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) edges: SmallVec<[Box<EdgeNode>; 1]>,
     /// In the list of nodes whose work is to be started or stopped.
     pub(crate) listed: bool,
+    /// Inputs whose preparation may have to start or stop.
+    pub(crate) steer: Vec<u32>,
 }
 
 impl Node {
@@ -131,7 +134,7 @@ pub(crate) struct EdgeNode {
     pub(crate) wants: [u32; 4],
     pub(crate) requests: SmallVec<[RequestId; 1]>,
     /// Who is told of changes; those that are gone are dropped when found.
-    pub(crate) consumers: SmallVec<[EdgeId; 2]>,
+    pub(crate) consumers: SmallVec<[(EdgeId, u32); 1]>,
     /// Keys that consumers may match through.
     pub(crate) keys: Vec<ExportableKey>,
     /// Records of the keys, with the key's place.
@@ -142,6 +145,16 @@ pub(crate) struct EdgeNode {
     pub(crate) extra: Vec<(u32, KeyDep)>,
     /// Number of cache maps that were looked at.
     pub(crate) maps_seen: usize,
+    /// Inputs that may have changed since the last update.
+    pub(crate) news: SmallVec<[u32; 4]>,
+    /// Inputs whose wishes may have changed since the last plan.
+    pub(crate) stale: SmallVec<[u32; 4]>,
+    pub(crate) counts: Counts,
+    pub(crate) mode: Mode,
+    /// Inputs of which something is wanted.
+    pub(crate) wishing: u32,
+    /// With many inputs: how many of them lead to a key.
+    pub(crate) hits: HashMap<KeyId, u32>,
     pub(crate) need: Need,
     pub(crate) queued: [bool; 3],
 }
@@ -162,6 +175,12 @@ impl EdgeNode {
             deps: inputs.iter().map(|input| Dep::new(*input)).collect(),
             extra: Vec::new(),
             maps_seen: 0,
+            news: SmallVec::new(),
+            stale: SmallVec::new(),
+            counts: Counts::new(inputs.len() as u32),
+            mode: Mode::Rest,
+            wishing: 0,
+            hits: HashMap::new(),
             need: Need::Nothing,
             queued: [false; 3],
         }
@@ -174,6 +193,106 @@ impl EdgeNode {
             .find(|level| self.wants.get(*level as usize).is_some_and(|count| *count > 0))
             .unwrap_or_default()
     }
+}
+
+/// An input as the ladder sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) level: Level,
+    /// Some key of it leads to a key in the store.
+    pub(crate) matched: bool,
+    /// All keys it can ever give are known.
+    pub(crate) exhausted: bool,
+    /// Has a content function that was not used yet.
+    pub(crate) open_content: bool,
+    /// Has a preparation or content function that did not run yet.
+    pub(crate) open_work: bool,
+    /// Has a key of any sort.
+    pub(crate) keyed: bool,
+}
+
+/// Over how many inputs something holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) below_fast: u32,
+    pub(crate) below_slow: u32,
+    pub(crate) unmatched: u32,
+    pub(crate) unmatched_below_slow: u32,
+    /// Known to have no key here, although the consumer could still match through others.
+    pub(crate) missed: u32,
+    /// Cannot match any more.
+    pub(crate) dead: u32,
+    /// May still give keys.
+    pub(crate) open: u32,
+    /// Not ready for a run.
+    pub(crate) unready: u32,
+    pub(crate) keyless: u32,
+}
+
+impl Counts {
+    fn new(inputs: u32) -> Self {
+        let mut counts = Self::default();
+        let blank = Self::of(View::default());
+        for (slot, one) in counts.slots().into_iter().zip(blank) {
+            *slot = inputs * u32::from(one);
+        }
+        counts
+    }
+
+    fn of(view: View) -> [bool; 9] {
+        [
+            view.level < Level::Fast,
+            view.level < Level::Slow,
+            !view.matched,
+            !view.matched && view.level < Level::Slow,
+            !view.matched && view.level >= Level::Fast,
+            !view.matched && view.exhausted,
+            !view.exhausted,
+            view.level < Level::Complete || view.open_work,
+            !view.keyed,
+        ]
+    }
+
+    fn slots(&mut self) -> [&mut u32; 9] {
+        [
+            &mut self.below_fast,
+            &mut self.below_slow,
+            &mut self.unmatched,
+            &mut self.unmatched_below_slow,
+            &mut self.missed,
+            &mut self.dead,
+            &mut self.open,
+            &mut self.unready,
+            &mut self.keyless,
+        ]
+    }
+
+    pub(crate) fn change(&mut self, old: View, new: View) {
+        for ((slot, old), new) in self.slots().into_iter().zip(Self::of(old)).zip(Self::of(new)) {
+            *slot = *slot - u32::from(old) + u32::from(new);
+        }
+    }
+}
+
+/// What an edge is after. Together with a [`View`] it decides what is wanted of an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Nothing of its inputs.
+    #[default]
+    Rest,
+    /// The first keys, while the cache map is made.
+    Begin,
+    /// Keys.
+    Climb {
+        /// Only keys are wanted, not the result.
+        keys_only: bool,
+        below_fast: bool,
+        below_slow: bool,
+        unmatched: bool,
+        unmatched_below_slow: bool,
+    },
+    /// All results.
+    Run,
 }
 
 /// How far the content of an input has been looked at.
@@ -199,6 +318,8 @@ pub(crate) struct Dep {
     pub(crate) matches: Vec<KeyId>,
     /// Wants preparation or content digest.
     pub(crate) need: bool,
+    /// As last counted.
+    pub(crate) view: View,
 }
 
 impl Dep {
@@ -212,6 +333,7 @@ impl Dep {
             content: Probe::Open,
             matches: Vec::new(),
             need: false,
+            view: View::default(),
         }
     }
 }

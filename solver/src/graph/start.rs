@@ -58,8 +58,12 @@ impl Graph {
     }
 
     fn steer_contents(&mut self, id: NodeId) {
-        let inputs = self.node(id).map_or(0, |node| node.inputs.len());
-        for input in 0..inputs {
+        let Some(node) = self.node_mut(id) else { return };
+        let mut inputs = std::mem::take(&mut node.steer);
+        inputs.sort_unstable();
+        inputs.dedup();
+        for input in inputs {
+            let input = input as usize;
             let Some(node) = self.node(id) else { return };
             let wanted = node.edges.iter().any(|edge| edge.deps.get(input).is_some_and(|dep| dep.need));
             if !wanted && !matches!(node.contents.get(input), Some(Work::Running(_))) {
@@ -86,7 +90,12 @@ impl Graph {
         let Some(node) = self.node(id) else { return };
         let wanted =
             node.edges.iter().any(|edge| edge.need == Need::Exec && matches!(edge.state, EdgeState::Searching));
-        if !wanted && !matches!(node.exec, Work::Running(_)) {
+        let change = match node.exec {
+            Work::Idle => wanted,
+            Work::Running(_) => !wanted,
+            _ => false,
+        };
+        if !change {
             return;
         }
         let inputs: Option<Vec<OutputId>> = node.inputs.iter().map(|input| self.output_of(*input)).collect();

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::node::{EdgeState, Probe};
+use super::node::{EdgeState, Probe, View};
 use super::types::{Action, EdgeId, Level, Question};
 use super::{Asked, Graph, PLAN, TWIN};
 use crate::{ExportableKey, KeyDep, KeyId, KeyNode, LinkQuery, Parent, Record, root_key};
+
+/// Inputs that are searched one by one for a key that all of them lead to.
+const FEW: usize = 8;
 
 impl Graph {
     /// Looks at everything that may be new to an edge.
@@ -53,57 +56,94 @@ impl Graph {
     }
 
     fn update_deps(&mut self, id: EdgeId) {
+        let Some(edge) = self.edge_mut(id) else { return };
+        let mut news = std::mem::take(&mut edge.news);
+        news.sort_unstable();
+        news.dedup();
+        for input in news {
+            self.update_dep(id, input);
+            self.review(id, input);
+        }
+    }
+
+    /// Asks the store about keys of an input that were not seen yet.
+    fn update_dep(&mut self, id: EdgeId, input: u32) {
+        let place = input as usize;
         let Some(node) = self.node(id.node) else { return };
         let Some(map) = node.maps.first().map(Arc::clone) else { return };
         let ignore = node.ignore;
-        for input in 0..node.inputs.len() {
-            let Some(node) = self.node(id.node) else { return };
-            let Some(dep) = node.edge(id.output).and_then(|edge| edge.deps.get(input)) else { return };
-            let target = self.find(dep.target);
-            let moved = target != dep.target;
-            let seen = if moved { 0 } else { dep.keys_seen };
-            let Some(below) = self.edge(target) else { continue };
-            let is_done = below.level == Level::Complete;
-            let fresh = below.keys.len() > seen;
-            let content = match node.contents.get(input).and_then(|work| work.done()) {
-                Some(digest) if dep.content == Probe::Open => Some(digest.clone()),
-                _ => None,
-            };
-            if !moved && !fresh && content.is_none() && (!is_done || dep.done_seen) {
-                continue;
-            }
-            let query = |parents| LinkQuery {
-                input: input as u32,
-                digest: map.digest.clone(),
-                output: id.output,
-                parents,
-            };
-            let selector = map.deps.get(input).and_then(|dep| dep.selector.clone());
-            let mut queries: SmallVec<[_; 2]> = SmallVec::new();
-            if fresh && !ignore {
-                let parents = below.keys.iter().skip(seen);
-                let parents = parents.map(|key| Parent { key: key.id().clone(), selector: selector.clone() });
-                queries.push((query(parents.collect()), false));
-            }
-            if let Some(Some(digest)) = &content
-                && !ignore
-            {
-                let parent = Parent { key: root_key(digest, None), selector: None };
-                queries.push((query(vec![parent]), true));
-            }
-            let count = below.keys.len();
-            let Some(dep) = self.edge_mut(id).and_then(|edge| edge.deps.get_mut(input)) else { return };
-            dep.target = target;
-            dep.keys_seen = count;
-            dep.done_seen = is_done;
-            if content.is_some() {
-                dep.content = Probe::Done;
-            }
-            for (query, content) in queries {
-                self.asked.push(Asked::Links(id, input as u32, content));
-                self.questions.push(Question::Links(query));
-            }
-            self.queue(id, TWIN);
+        let Some(dep) = node.edge(id.output).and_then(|edge| edge.deps.get(place)) else { return };
+        let target = self.find(dep.target);
+        let moved = target != dep.target;
+        let seen = if moved { 0 } else { dep.keys_seen };
+        let Some(below) = self.edge(target) else { return };
+        let is_done = below.level == Level::Complete;
+        let fresh = below.keys.len() > seen;
+        let content = match node.contents.get(place).and_then(|work| work.done()) {
+            Some(digest) if dep.content == Probe::Open => Some(digest.clone()),
+            _ => None,
+        };
+        if !moved && !fresh && content.is_none() && (!is_done || dep.done_seen) {
+            return;
+        }
+        let query = |parents| LinkQuery { input, digest: map.digest.clone(), output: id.output, parents };
+        let selector = map.deps.get(place).and_then(|dep| dep.selector.clone());
+        let mut queries: SmallVec<[_; 2]> = SmallVec::new();
+        if fresh && !ignore {
+            let parents = below.keys.iter().skip(seen);
+            let parents = parents.map(|key| Parent { key: key.id().clone(), selector: selector.clone() });
+            queries.push((query(parents.collect()), false));
+        }
+        if let Some(Some(digest)) = &content
+            && !ignore
+        {
+            let parent = Parent { key: root_key(digest, None), selector: None };
+            queries.push((query(vec![parent]), true));
+        }
+        let count = below.keys.len();
+        let Some(dep) = self.edge_mut(id).and_then(|edge| edge.deps.get_mut(place)) else { return };
+        dep.target = target;
+        dep.keys_seen = count;
+        dep.done_seen = is_done;
+        if content.is_some() {
+            dep.content = Probe::Done;
+        }
+        for (query, content) in queries {
+            self.asked.push(Asked::Links(id, input, content));
+            self.questions.push(Question::Links(query));
+        }
+        self.queue(id, TWIN);
+    }
+
+    /// Counts an input as it is now.
+    fn review(&mut self, id: EdgeId, input: u32) {
+        let view = self.view(id, input as usize);
+        let Some(edge) = self.edge_mut(id) else { return };
+        edge.stale.push(input);
+        if let Some(dep) = edge.deps.get_mut(input as usize) {
+            let old = std::mem::replace(&mut dep.view, view);
+            edge.counts.change(old, view);
+        }
+    }
+
+    fn view(&self, id: EdgeId, input: usize) -> View {
+        let Some(node) = self.node(id.node) else { return View::default() };
+        let Some(dep) = node.edge(id.output).and_then(|edge| edge.deps.get(input)) else { return View::default() };
+        let below = self.edge(self.find(dep.target));
+        let level = below.map_or(Level::Nothing, |below| below.level);
+        let work = node.contents.get(input).and_then(|work| work.done());
+        let map = node.maps.first().and_then(|map| map.deps.get(input));
+        let (content, prepare) = map.map_or((false, false), |dep| (dep.content, dep.prepare));
+        let has_keys = below.is_some_and(|below| {
+            !below.keys.is_empty() || matches!(&below.state, EdgeState::Done { keys, .. } if !keys.is_empty())
+        });
+        View {
+            level,
+            matched: !dep.matches.is_empty(),
+            exhausted: if content { dep.content == Probe::Done } else { level >= Level::Slow },
+            open_content: content && work.is_none(),
+            open_work: (content || prepare) && work.is_none(),
+            keyed: has_keys || matches!(work, Some(Some(_))),
         }
     }
 
@@ -119,21 +159,13 @@ impl Graph {
             let known = node.maps_done() || !edge.keys.is_empty();
             return if known { Level::Slow } else { Level::Nothing };
         }
-        let Some(map) = node.maps.first() else { return Level::Nothing };
-        let (mut all_fast, mut all_known, mut some_missed) = (true, true, false);
-        for (dep, info) in edge.deps.iter().zip(&map.deps) {
-            let level = self.edge(dep.target).map_or(Level::Nothing, |below| below.level);
-            let known = if info.content { dep.content == Probe::Done } else { level >= Level::Slow };
-            if dep.matches.is_empty() && known {
-                return Level::Slow;
-            }
-            all_known &= known;
-            all_fast &= level >= Level::Fast;
-            some_missed |= level >= Level::Fast && dep.matches.is_empty();
+        if node.maps.is_empty() {
+            return Level::Nothing;
         }
-        if all_known {
+        let counts = edge.counts;
+        if counts.dead > 0 || counts.open == 0 {
             Level::Slow
-        } else if all_fast || some_missed {
+        } else if counts.below_fast == 0 || counts.missed > 0 {
             Level::Fast
         } else {
             Level::Nothing
@@ -142,7 +174,7 @@ impl Graph {
 
     /// Takes in the keys that an input leads to.
     pub(super) fn links_found(&mut self, id: EdgeId, input: u32, content: bool, found: &[Vec<KeyId>]) {
-        self.queue(id, super::UPDATE);
+        self.news_of(id, input);
         let Some(map) = self.node(id.node).and_then(|node| node.maps.first().cloned()) else { return };
         let Some(edge) = self.edge_mut(id) else { return };
         let Some(dep) = edge.deps.get_mut(input as usize) else { return };
@@ -159,9 +191,18 @@ impl Graph {
                 fresh.push(key.clone());
             }
         }
+        let inputs = edge.deps.len();
+        let (hits, deps) = (&mut edge.hits, &edge.deps);
         let common: SmallVec<[KeyId; 2]> = fresh
             .into_iter()
-            .filter(|key| edge.deps.iter().all(|dep| dep.matches.binary_search(key).is_ok()))
+            .filter(|key| {
+                if inputs <= FEW {
+                    return deps.iter().all(|dep| dep.matches.binary_search(key).is_ok());
+                }
+                let count = hits.entry(key.clone()).or_insert(0);
+                *count += 1;
+                *count as usize == inputs
+            })
             .filter(|key| edge.keys.iter().all(|old| old.id() != key))
             .collect();
         for key in common {

@@ -147,7 +147,24 @@ pub(crate) fn writer(cx: &OpContext<LlbDomain>) -> Writer {
     Writer::new(cx.vertex().id.0.clone(), Arc::new(move |event| cx.publish(event)))
 }
 
-/// An error of a layer below, as it goes to the client.
+/// A failure of a step, as it goes to the client.
+///
+/// Upstream sends what went wrong inside a step without a gRPC code, and its clients print a code in
+/// front of the text; so only kinds that are not about the step's own content keep theirs.
 pub(crate) fn failed(kind: Kind, message: impl Into<String>) -> Error {
+    let kind = match kind {
+        Kind::Cancelled
+        | Kind::DeadlineExceeded
+        | Kind::ResourceExhausted
+        | Kind::Internal
+        | Kind::Unavailable
+        | Kind::DataLoss => kind,
+        _ => Kind::Unknown,
+    };
+    failed_remotely(kind, message)
+}
+
+/// A failure whose kind a peer has named.
+pub(crate) fn failed_remotely(kind: Kind, message: impl Into<String>) -> Error {
     Error::Failed(BridgeError::from(buildkit_util_grpcerrors::RemoteError::new(kind, message)))
 }

@@ -15,9 +15,9 @@ use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::LogStream;
 use buildkit_util_progress_logs::{LogLimits, LogWriter};
 
-use super::process::{exit_text, is_success, meta, secret_env};
+use super::process::{exit_text, is_success, meta, secret_env, unsuccessful};
 use super::{acquire, definition_map};
-use crate::domain::{LlbDomain, OpServices, Tree, failed, sessions};
+use crate::domain::{LlbDomain, OpServices, Tree, failed, sessions, writer};
 use crate::spec::{ExecSpec, OpSpec, TypedVertex};
 use crate::{Error, Result};
 
@@ -116,7 +116,8 @@ impl ExecOp {
             prepared.mounts.push(ExecMount {
                 source,
                 dest: destination(&mount.dest, &spec.meta().cwd),
-                readonly: mount.readonly,
+                // Secrets are never written to.
+                readonly: mount.readonly || checked.kind == pb::MountType::Secret,
             });
         }
         // Parents before what is mounted in them.
@@ -265,9 +266,17 @@ impl ExecOp {
             started: None,
             cancel: cx.cancelled().clone(),
         };
-        self.services.executor.run(request).await.map_err(|error| match error {
-            buildkit_executor::Error::Cancelled => Error::Cancelled,
-            other => failed(other.kind(), RemoteError::from_error(&other).message),
+        self.services.executor.run(request).await.or_else(|error| match error {
+            buildkit_executor::Error::Cancelled => Err(Error::Cancelled),
+            // A process that cannot start is one that failed; why is in its output.
+            buildkit_executor::Error::Runtime { detail } => {
+                writer(cx).log(LogStream::Stderr, format!("{detail}\n").into());
+                Ok(Exit { code: 1, signal: None, oom_killed: false })
+            }
+            other => Err(failed(
+                other.kind(),
+                format!("{}: {}", unsuccessful(&spec.meta().args), RemoteError::from_error(&other).message),
+            )),
         })
     }
 

@@ -122,12 +122,16 @@ pub(super) async fn secret_env(
 
 /// What is said of a process that did not end well.
 pub(super) fn exit_text(args: &[String], exit: &Exit) -> String {
-    let mut text =
-        format!("process {} did not complete successfully: exit code: {}", quoted(&args.join(" ")), exit.code);
+    let mut text = format!("{}: exit code: {}", unsuccessful(args), exit.code);
     if exit.oom_killed {
         text.push_str(": cannot allocate memory");
     }
     text
+}
+
+/// The beginning of every word about a process that failed.
+pub(super) fn unsuccessful(args: &[String]) -> String {
+    format!("process {} did not complete successfully", quoted(&args.join(" ")))
 }
 
 /// Whether an exit code is one of those that are fine.

@@ -1,13 +1,13 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use buildkit_errdefs::{Classify as _, Kind};
+use buildkit_errdefs::Classify as _;
 use buildkit_solver::{CacheMap, CacheMapStep, Op, OpContext};
 use buildkit_solver_pb::map::to_map;
 use buildkit_source::{Identifier, SourceContext, SourceInstance};
 
 use super::acquire;
-use crate::domain::{LlbDomain, OpServices, Tree, failed, sessions, writer};
+use crate::domain::{LlbDomain, OpServices, Tree, failed, failed_remotely, sessions, writer};
 use crate::keys::source_key;
 use crate::spec::{OpSpec, TypedVertex};
 use crate::{Error, Result};
@@ -25,12 +25,12 @@ impl SourceOp {
         Self { services, vertex, instance: OnceLock::new() }
     }
 
-    fn instance(&self) -> Result<Arc<dyn SourceInstance>> {
+    fn instance(&self) -> std::result::Result<Arc<dyn SourceInstance>, buildkit_source::Error> {
         if let Some(instance) = self.instance.get() {
             return Ok(instance.clone());
         }
         let OpSpec::Source(spec) = &self.vertex.op else {
-            return Err(failed(Kind::Internal, "Vertex is not a source"));
+            return Err(buildkit_source::Error::Invalid("Vertex is not a source".to_owned()));
         };
         let instance = self
             .services
@@ -39,8 +39,7 @@ impl SourceOp {
                 scheme: spec.scheme.clone(),
                 reference: spec.reference.clone(),
                 attrs: to_map(spec.op.attrs.clone()),
-            })
-            .map_err(to_error)?;
+            })?;
         Ok(self.instance.get_or_init(|| instance).clone())
     }
 
@@ -57,14 +56,24 @@ impl SourceOp {
 fn to_error(error: buildkit_source::Error) -> Error {
     match error {
         buildkit_source::Error::Cancelled => Error::Cancelled,
-        other => failed(other.kind(), other.to_string()),
+        // What the client says of its own files keeps the code that it gave.
+        other => failed_remotely(other.kind(), other.to_string()),
+    }
+}
+
+/// A key that could not be made.
+fn key_error(error: buildkit_source::Error) -> Error {
+    match error {
+        buildkit_source::Error::Other { .. } | buildkit_source::Error::Cancelled => to_error(error),
+        other => failed(other.kind(), format!("failed to load cache key: {other}")),
     }
 }
 
 #[async_trait]
 impl Op<LlbDomain> for SourceOp {
     async fn cache_map(&self, cx: &OpContext<LlbDomain>, index: usize) -> Result<CacheMapStep<LlbDomain>> {
-        let key = self.instance()?.cache_key(&self.context(cx), index).await.map_err(to_error)?;
+        let key =
+            self.instance().map_err(key_error)?.cache_key(&self.context(cx), index).await.map_err(key_error)?;
         let map = source_key(&key.key);
         let preimage = Some(map.preimage());
         Ok(CacheMapStep { map: CacheMap { digest: map.digest, deps: Vec::new(), preimage }, done: key.done })
@@ -75,7 +84,7 @@ impl Op<LlbDomain> for SourceOp {
     }
 
     async fn exec(&self, cx: &OpContext<LlbDomain>, _inputs: Vec<Tree>) -> Result<Vec<Tree>> {
-        let tree = self.instance()?.snapshot(&self.context(cx)).await.map_err(to_error)?;
+        let tree = self.instance().map_err(to_error)?.snapshot(&self.context(cx)).await.map_err(to_error)?;
         Ok(vec![Some(tree)])
     }
 }
