@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) flat: Option<Flat>,
     /// Such a directory is being made.
     pub(crate) flattening: bool,
+    /// What it holds is on disk, whatever happens to the power.
+    pub(crate) synced: bool,
 }
 
 /// One directory in the place of several layers.
@@ -53,6 +55,8 @@ pub(crate) struct Index {
     pub(crate) active: HashMap<String, Record>,
     pub(crate) committed: HashMap<String, Record>,
     next: u64,
+    /// The start of the machine since which steps were taken.
+    boot: Option<String>,
 }
 
 /// One step of the history that the journal keeps.
@@ -64,6 +68,10 @@ pub(crate) enum Step {
     Discard { key: String },
     Remove { name: String },
     Flatten { name: String, id: u64, below: Option<String>, inodes: u64 },
+    /// The steps that follow were taken since the machine was started with this id.
+    Boot { id: String },
+    /// What committed snapshots with these directories hold is on disk.
+    Synced { ids: Vec<u64> },
 }
 
 impl Index {
@@ -96,6 +104,7 @@ impl Index {
             busy: true,
             flat: None,
             flattening: false,
+            synced: false,
         };
         self.active.insert(key.to_owned(), record);
         Ok(id)
@@ -188,8 +197,8 @@ impl Index {
                 }
                 let created = UNIX_EPOCH + Duration::from_millis(created);
                 let usage = Usage::default();
-                let (children, busy, flat, flattening) = (0, false, None, false);
-                let record = Record { id, parent, created, usage, children, busy, flat, flattening };
+                let (children, busy, flat, flattening, synced) = (0, false, None, false, false);
+                let record = Record { id, parent, created, usage, children, busy, flat, flattening, synced };
                 self.next = self.next.max(id);
                 self.discard(&key);
                 self.active.insert(key, record);
@@ -208,7 +217,35 @@ impl Index {
                     record.flat = Some(Flat { id, below, inodes });
                 }
             }
+            Step::Boot { id } => self.boot = Some(id),
+            Step::Synced { ids } => self.mark_synced(&ids),
         }
+    }
+
+    /// Directories of committed snapshots that may be lost with the power.
+    pub(crate) fn unsynced(&self) -> Vec<u64> {
+        self.committed.values().filter(|record| !record.synced).map(|record| record.id).collect()
+    }
+
+    pub(crate) fn mark_synced(&mut self, ids: &[u64]) {
+        let ids: std::collections::HashSet<u64> = ids.iter().copied().collect();
+        for record in self.committed.values_mut().filter(|record| ids.contains(&record.id)) {
+            record.synced = true;
+        }
+    }
+
+    /// Forgets what may be damaged since the machine went down without notice: what was not on disk
+    /// for sure. Does nothing if the machine is still up.
+    fn survive(&mut self, boot: Option<&str>) -> usize {
+        let before = self.active.len() + self.committed.len();
+        if let (Some(old), Some(new)) = (&self.boot, boot)
+            && old != new
+        {
+            self.active.clear();
+            self.committed.retain(|_, record| record.synced);
+        }
+        self.boot = boot.map(str::to_owned);
+        before - self.active.len() - self.committed.len()
     }
 
     /// The layers that a mount of a committed snapshot is made of, its own first.
@@ -268,6 +305,7 @@ impl Index {
         // prepared before it was committed.
         committed.sort_by_key(|(_, record)| record.id);
         let mut steps = Vec::with_capacity(3 * committed.len() + self.active.len());
+        steps.extend(self.boot.clone().map(|id| Step::Boot { id }));
         let prepare = |key: &str, record: &Record| Step::Prepare {
             key: key.to_owned(),
             id: record.id,
@@ -283,6 +321,8 @@ impl Index {
                 steps.push(Step::Flatten { name: (*name).clone(), id, below, inodes });
             }
         }
+        let ids = committed.iter().filter(|(_, record)| record.synced).map(|(_, record)| record.id).collect();
+        steps.push(Step::Synced { ids });
         steps.extend(self.active.iter().filter(|(_, record)| !record.busy).map(|(key, record)| prepare(key, record)));
         steps
     }
@@ -298,8 +338,9 @@ pub(crate) fn millis(time: SystemTime) -> u64 {
 
 /// The file that the index is rebuilt from: one JSON object per line, appended with one write each.
 ///
-/// Nothing is synced: after the death of the process the kernel still has all of it, after a power
-/// loss a torn tail is cut off and the directories without a record are removed.
+/// Nobody waits for a disk: after the death of the process the kernel still has all of it. From time to
+/// time everything is synced in the background; after a power loss, what was committed since, and what
+/// was active, is dropped.
 pub(crate) struct Journal {
     path: PathBuf,
     file: fs_err::File,
@@ -309,7 +350,11 @@ pub(crate) struct Journal {
 impl Journal {
     /// Reads the journal and starts it anew, as short as it can be. `exists` tells whether a
     /// directory of that number is there.
-    pub(crate) fn open(path: PathBuf, exists: impl Fn(u64) -> bool) -> io::Result<(Self, Index)> {
+    pub(crate) fn open(
+        path: PathBuf,
+        boot: Option<&str>,
+        exists: impl Fn(u64) -> bool,
+    ) -> io::Result<(Self, Index)> {
         let mut index = Index::default();
         match fs_err::read(&path) {
             Ok(bytes) => {
@@ -324,6 +369,10 @@ impl Journal {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
+        }
+        let doubtful = index.survive(boot);
+        if doubtful > 0 {
+            tracing::warn!(doubtful, "the machine went down before snapshots were on disk; they are dropped");
         }
         let lost = index.retain_existing(exists);
         if lost > 0 {

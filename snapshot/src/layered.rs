@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use crate::apply::Applier;
 use crate::index::{Index, Journal, Piece, Record, Step, millis};
 use crate::usage::usage_of_tree;
 use crate::{
-    ActiveKey, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter, Usage,
+    sync, ActiveKey, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter, Usage,
 };
 
 /// How the directory of a snapshot relates to those of its parents.
@@ -57,11 +57,13 @@ pub struct Layered<B> {
 
 pub(crate) struct Inner<B> {
     pub(crate) backend: B,
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     snapshots: PathBuf,
     /// Both under one lock, because the order of the journal is the order of changes; an append is
     /// one short write to the page cache.
     pub(crate) state: Mutex<State>,
+    /// Tells the syncing thread that there is something to do.
+    committed: mpsc::SyncSender<()>,
 }
 
 pub(crate) struct State {
@@ -92,7 +94,7 @@ impl<B: Backend> Layered<B> {
             }
         }
         let (journal, mut index) =
-            Journal::open(root.join("journal"), |id| present.contains(&id)).map_err(failed)?;
+            Journal::open(root.join("journal"), boot_id().as_deref(), |id| present.contains(&id)).map_err(failed)?;
         for record in index.active.values().chain(index.committed.values()) {
             present.remove(&record.id);
             if let Some(flat) = &record.flat {
@@ -122,7 +124,14 @@ impl<B: Backend> Layered<B> {
             .map_err(failed)?;
         }
         let state = Mutex::new(State { index, journal });
-        Ok(Self { inner: Arc::new(Inner { backend, root, snapshots, state }) })
+        let (committed, wake) = mpsc::sync_channel(1);
+        let inner = Arc::new(Inner { backend, root, snapshots, state, committed });
+        sync::start(Arc::downgrade(&inner), wake).map_err(|source| Error::Io {
+            action: "start the thread that syncs snapshots".to_owned(),
+            source,
+        })?;
+        let _ = inner.committed.try_send(());
+        Ok(Self { inner })
     }
 
     /// The backend.
@@ -223,7 +232,10 @@ impl<B: Backend> Inner<B> {
             size: usage.size,
             inodes: usage.inodes,
         };
-        self.journal(&mut state, &step)
+        self.journal(&mut state, &step)?;
+        // A full channel has told it already.
+        let _ = self.committed.try_send(());
+        Ok(())
     }
 
     /// The directories of a snapshot, its own first.
@@ -335,6 +347,12 @@ impl<B: Backend> Inner<B> {
         usage_of_tree(&self.backend.content(dir))
             .map_err(|source| Error::Io { action: format!("measure snapshot `{name}`"), source })
     }
+}
+
+/// Changes with every start of the machine; see proc(5).
+fn boot_id() -> Option<String> {
+    let id = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
 }
 
 fn info(name: &str, record: &Record, kind: SnapshotKind) -> Info {

@@ -13,6 +13,7 @@ mod layered;
 mod mount;
 mod mounter;
 mod port;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod testsuite;
 mod usage;

@@ -39,6 +39,8 @@ pub struct MountGuard {
     path: PathBuf,
     mounted: bool,
     is_dir: bool,
+    /// Work directory of a volatile overlay.
+    work: Option<PathBuf>,
 }
 
 impl LocalMounter {
@@ -96,17 +98,17 @@ impl LocalMounter {
         let path = self.inner.root.join(number.to_string());
         let is_dir = what.kind != MountKind::Bind || !what.source.is_file();
         let made = if is_dir { fs_err::create_dir(&path) } else { fs_err::write(&path, b"") };
-        made.and_then(|()| mount_at(what, &path)).map_err(|source| {
+        let work = made.and_then(|()| mount_at(what, &path)).map_err(|source| {
             let _ = if is_dir { fs_err::remove_dir(&path) } else { fs_err::remove_file(&path) };
             Error::Io { action: format!("mount a snapshot at `{}`", path.display()), source }
         })?;
-        Ok(MountGuard { path, mounted: true, is_dir })
+        Ok(MountGuard { path, mounted: true, is_dir, work })
     }
 }
 
 impl MountGuard {
     fn unmounted(path: PathBuf) -> Self {
-        Self { path, mounted: false, is_dir: true }
+        Self { path, mounted: false, is_dir: true, work: None }
     }
 
     /// Where to look.
@@ -124,6 +126,9 @@ impl Drop for MountGuard {
             tracing::warn!(%error, path = %self.path.display(), "not unmounted");
             return;
         }
+        if let Some(work) = &self.work {
+            forget_volatile(work);
+        }
         let removed =
             if self.is_dir { fs_err::remove_dir(&self.path) } else { fs_err::remove_file(&self.path) };
         if let Err(error) = removed {
@@ -132,8 +137,21 @@ impl Drop for MountGuard {
     }
 }
 
-/// Mounts at an existing directory (or file, for a bind mount of a file).
-fn mount_at(what: &Mount, target: &Path) -> io::Result<()> {
+/// Removes the mark that a volatile overlay leaves in its work directory: the kernel refuses to mount
+/// it again, because what was written may be lost with the power. Here it may be.
+pub(crate) fn forget_volatile(work: &Path) {
+    let mark = work.join("work/incompat");
+    match fs_err::remove_dir_all(&mark) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::debug!(%error, "mark of a volatile overlay stays");
+        }
+        _ => {}
+    }
+}
+
+/// Mounts at an existing directory (or file, for a bind mount of a file). Returns the work directory
+/// of a volatile overlay.
+fn mount_at(what: &Mount, target: &Path) -> io::Result<Option<PathBuf>> {
     match &what.kind {
         MountKind::Bind => {
             mount_bind(&what.source, target)?;
@@ -147,15 +165,28 @@ fn mount_at(what: &Mount, target: &Path) -> io::Result<()> {
             }
         }
         MountKind::Overlay { lower, upper, work, options } => {
-            let overlay = Overlay { lower, upper: upper.as_deref(), work: work.as_deref(), options };
-            overlay.mount(target, what.readonly)?;
+            let mut overlay = Overlay { lower, upper: upper.as_deref(), work: work.as_deref(), options };
+            let Some(work) = work.as_ref().filter(|_| !what.readonly) else {
+                overlay.mount(target, what.readonly)?;
+                return Ok(None);
+            };
+            forget_volatile(work);
+            // Otherwise the end of the mount waits until all of the file system is on disk. Linux
+            // before 5.10 does not know the word.
+            let with_volatile = [options.as_slice(), &["volatile".to_owned()]].concat();
+            overlay.options = &with_volatile;
+            if overlay.mount(target, false).is_ok() {
+                return Ok(Some(work.clone()));
+            }
+            overlay.options = options;
+            overlay.mount(target, false)?;
         }
         MountKind::Tmpfs { options } => {
             let options = CString::new(options.join(","))?;
             mount("tmpfs", target, "tmpfs", flags(what.readonly), options.as_c_str())?;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn flags(readonly: bool) -> MountFlags {
