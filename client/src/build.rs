@@ -168,6 +168,10 @@ fn check(request: &BuildRequest) -> Result<()> {
     for export in &request.exports {
         let kind = &export.kind;
         match (kind.as_str(), &export.target) {
+            ("local", ExportTarget::Directory(_)) if deletes(export).is_none() => {
+                let mode = export.attrs.get("mode").cloned().unwrap_or_default();
+                return Err(Error::settings(format!("invalid local exporter mode {mode:?}")));
+            }
             ("local", ExportTarget::Directory(_)) | ("tar" | "oci" | "docker", ExportTarget::File(_)) => {}
             ("local", _) => {
                 return Err(Error::settings("output directory is required for local exporter"));
