@@ -71,10 +71,12 @@ impl Client {
         let bridging = self.run_bridge(request);
         tokio::pin!(solving, bridging);
         tokio::select! {
-            // The solve can end before the bridge only by failing.
             solved = &mut solving => {
                 let exporter = solved?.into_inner().exporter_response;
-                Ok(BuildResponse { exporter, metadata: BTreeMap::new() })
+                // The result was taken, so the bridge is about to say so too.
+                let bridged = tokio::time::timeout(STATUS_PATIENCE, bridging).await;
+                let metadata = bridged.ok().and_then(std::result::Result::ok).unwrap_or_default();
+                Ok(BuildResponse { exporter, metadata })
             }
             bridged = &mut bridging => match bridged {
                 Ok(metadata) => {
