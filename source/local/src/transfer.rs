@@ -1,12 +1,15 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use buildkit_cache::{CacheManager, CreateOptions, ImmutableRef, LocalMount, MutableRef, RecordType};
+use buildkit_cache::{
+    CacheManager, CreateOptions, ImmutableRef, LocalMount, MutableRef, RecordType, RefId, RefMetadata,
+};
 use buildkit_cache_contenthash::{ContentHasher, Tree, TreeUpdater};
 use buildkit_errdefs::{BoxError, Classify, Kind};
 use buildkit_session::SessionCaller;
 use buildkit_session_filesync::{FsSyncRequest, fs_sync};
-use buildkit_util_fsutil::{Change, ContentHook, MetadataFilter, Progress};
+use buildkit_util_fsutil::{Change, ContentHook, Differ, MetadataFilter, Progress};
 use buildkit_util_fsutil::types::Stat;
 use buildkit_util_patternmatcher::PatternMatcher;
 use buildkit_util_progress::Writer;
@@ -84,46 +87,45 @@ impl Transfer<'_> {
         let shared_key = self.options.shared_key(caller.shared_key());
         let (record, new) = self.open(&shared_key).await?;
         let metadata = record.metadata();
-        let known = if new {
-            Some(Tree::new())
-        } else {
-            // A tree of which nothing is known cannot be kept up to date by changes alone.
-            Some(self.checksums.tree(record.id(), &metadata).await).filter(|tree| !tree.is_empty())
-        };
-        // Until the transfer is complete nothing is known of the files.
-        self.checksums.forget(record.id(), &metadata);
+        let known = if new { Tree::new() } else { self.checksums.tree(record.id(), &metadata).await };
+        // What is known cannot be kept up to date by changes alone if nothing is: then all is sent
+        // again. A look at the files would give the root another digest than transfers do.
+        let differ =
+            if !new && known.is_empty() { Differ::None } else { self.options.differ };
         let mount = record.mount_local().await.map_err(Failure::Cache)?;
         let root = Root::open(mount.path()).map_err(Failure::Root)?;
         let destination = Arc::new(Destination { mount, record });
-        let updater = known.map(|tree| Arc::new(Mutex::new(TreeUpdater::new(tree))));
-        let hook = updater.clone().map(|updater| Box::new(Hook(updater)) as Box<dyn ContentHook>);
+        let updates = Arc::new(Updates {
+            updater: Mutex::new(TreeUpdater::new(known)),
+            begun: AtomicBool::new(false),
+            checksums: self.checksums.clone(),
+            id: destination.record.id().clone(),
+            metadata: metadata.clone(),
+        });
         let request = FsSyncRequest {
             name: self.options.name.clone(),
             include: self.options.include.clone().unwrap_or_default(),
             exclude: self.options.exclude.clone().unwrap_or_default(),
             follow_paths: self.options.follow_paths.clone().unwrap_or_default(),
-            differ: self.options.differ,
+            differ,
             filter: None,
             metadata_only: self.metadata_filter()?,
-            hook,
+            hook: Some(Box::new(Hook(updates.clone()))),
             progress: Some(report(self.progress, &format!("transferring {}:", self.options.name))),
             keep: Some(destination.clone()),
         };
         fs_sync(caller, root, request).await.map_err(Failure::Transfer)?;
         let Destination { mount, record } = Arc::into_inner(destination).ok_or(Failure::Busy)?;
         drop(mount);
-        let tree = match updater {
-            // The metadata file of such a transfer is not among the changes.
-            Some(updater) if !self.options.metadata_only => {
-                Some(Arc::into_inner(updater).ok_or(Failure::Busy)?.into_inner().finish())
-            }
-            _ => None,
-        };
-        if let Some(tree) = &tree {
+        let updates = Arc::into_inner(updates).ok_or(Failure::Busy)?;
+        let begun = updates.begun.into_inner();
+        let tree = updates.updater.into_inner().finish();
+        if begun {
             self.checksums.set_tree(record.id(), &metadata, tree.clone()).await;
         }
         let result = record.commit().await.map_err(Failure::Cache)?;
-        if let Some(tree) = tree {
+        // The file with the attributes is not among the changes: it is found by a look.
+        if !self.options.metadata_only {
             self.checksums.set_tree(result.id(), &result.metadata(), tree).await;
         }
         Ok(result)
@@ -186,18 +188,34 @@ fn report(progress: &Writer, id: &str) -> Progress {
     })
 }
 
+/// What is known of a record while it changes.
+struct Updates {
+    updater: Mutex<TreeUpdater>,
+    begun: AtomicBool,
+    checksums: ContentHasher,
+    id: RefId,
+    metadata: RefMetadata,
+}
+
 /// Hands changes to the updater, which is wanted back in the end.
-struct Hook(Arc<Mutex<TreeUpdater>>);
+struct Hook(Arc<Updates>);
 
 impl ContentHook for Hook {
+    fn begin(&mut self) -> Result<(), BoxError> {
+        // From here to the end of the transfer nothing is known of the files.
+        self.0.checksums.forget(&self.0.id, &self.0.metadata);
+        self.0.begun.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
     fn hasher(
         &mut self,
         stat: &Stat,
     ) -> Result<Box<dyn buildkit_util_fsutil::ContentHasher>, BoxError> {
-        self.0.lock().hasher(stat)
+        self.0.updater.lock().hasher(stat)
     }
 
     fn change(&mut self, change: Change<'_>) -> Result<(), BoxError> {
-        self.0.lock().change(change)
+        self.0.updater.lock().change(change)
     }
 }

@@ -52,6 +52,13 @@ pub trait ContentHasher: Send {
 /// Is told of every change to the destination, as it is made. Calls come from one thread at a time;
 /// the order of files is the order in which they are complete.
 pub trait ContentHook: Send {
+    /// Called once, before the first change is made. Without changes it is not called.
+    ///
+    /// # Errors
+    /// Any error ends the transfer.
+    fn begin(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
     /// A hasher for an entry; content follows only for regular files that are no hard links.
     ///
     /// # Errors
@@ -105,6 +112,7 @@ pub(crate) struct DiskWriter {
     touched: HashSet<String>,
     links: Vec<Stat>,
     temporaries: u64,
+    begun: bool,
 }
 
 impl DiskWriter {
@@ -127,6 +135,7 @@ impl DiskWriter {
             touched: HashSet::new(),
             links: Vec::new(),
             temporaries: 0,
+            begun: false,
         })
     }
 
@@ -140,12 +149,23 @@ impl DiskWriter {
         self.unchanged.insert(stat.path.clone(), stat.mod_time);
     }
 
+    /// Tells that changes are coming.
+    fn begin(&mut self) -> Result<(), Error> {
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(hook) = &mut self.hook
+        {
+            hook.begin().map_err(Error::Hook)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn delete(&mut self, path: &str) -> Result<(), Error> {
         if let Some(filter) = &self.filter
             && !filter(path, &mut Stat::default())
         {
             return Ok(());
         }
+        self.begin()?;
         self.remove_all(path)?;
         if let Some(hook) = &mut self.hook {
             hook.change(Change::Delete { path }).map_err(Error::Hook)?;
@@ -177,6 +197,7 @@ impl DiskWriter {
         {
             return Ok(false);
         }
+        self.begin()?;
         let existing = match old {
             None => Existing::Nothing,
             Some(old) if mode::is_dir(old.mode) => Existing::Directory,
