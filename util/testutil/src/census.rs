@@ -112,7 +112,7 @@ fn command_line(pid: u32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
 }
 
-/// Directories below the cgroup of this name in every hierarchy, deepest last.
+/// Cgroups of containers below the cgroup of this name in every hierarchy, deepest last.
 pub(crate) fn cgroups(cgroup: &str) -> Vec<String> {
     let top = Path::new("/sys/fs/cgroup");
     let mut found = Vec::new();
@@ -124,7 +124,8 @@ pub(crate) fn cgroups(cgroup: &str) -> Vec<String> {
             if !fs_err::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
                 continue;
             }
-            if dir.to_string_lossy().contains(cgroup) {
+            // The group of all containers stays as long as the daemon.
+            if dir.to_string_lossy().contains(cgroup) && name != "buildkit" {
                 found.push(path.to_string_lossy().into_owned());
             }
             stack.push(path);

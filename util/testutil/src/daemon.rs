@@ -238,17 +238,18 @@ impl TestDaemon {
         for mount in mounts_below(self.dir.path()).into_iter().rev() {
             let _ = unmount(&mount, UnmountFlags::DETACH);
         }
-        let mut dirs = cgroups(&self.cgroup);
-        let tops: Vec<String> = dirs
-            .iter()
-            .filter_map(|dir| Some(dir[..dir.find(&self.cgroup)? + self.cgroup.len()].to_owned()))
-            .collect();
-        dirs.extend(tops);
-        dirs.sort();
-        dirs.dedup();
-        for dir in dirs.into_iter().rev() {
+        for dir in cgroups(&self.cgroup).into_iter().rev() {
             let _ = fs_err::remove_dir(dir);
         }
+        for hierarchy in fs_err::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let top = hierarchy.path().join(&self.cgroup);
+            let _ = fs_err::remove_dir(top.join("buildkit"));
+            let _ = fs_err::remove_dir(top);
+        }
+        // Where there is one hierarchy only.
+        let top = Path::new("/sys/fs/cgroup").join(&self.cgroup);
+        let _ = fs_err::remove_dir(top.join("buildkit"));
+        let _ = fs_err::remove_dir(top);
     }
 }
 
