@@ -54,7 +54,7 @@ pub enum Error {
     #[error("{0}")]
     NotFound(String),
     /// No source of this scheme.
-    #[error("no source handler for scheme {0}")]
+    #[error("unknown scheme {0}: not found")]
     UnknownScheme(String),
     /// This build of the daemon does not do that.
     #[error("{0}")]

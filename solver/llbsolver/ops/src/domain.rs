@@ -7,7 +7,7 @@ use buildkit_errdefs::Kind;
 use buildkit_executor::Executor;
 use buildkit_frontend::BridgeError;
 use buildkit_session::{SessionGroup, SessionManager};
-use buildkit_solver::{Domain, Graph, Op, OpContext, VertexSpec};
+use buildkit_solver::{Domain, Edge, Graph, Op, OpContext, VertexSpec};
 use buildkit_solver_errdefs as errdefs;
 use buildkit_solver_llbsolver_mounts::MountManager;
 use buildkit_solver_pb as pb;
@@ -15,6 +15,7 @@ use buildkit_source::SourceRegistry;
 use buildkit_util_progress::Writer;
 use tokio::sync::Semaphore;
 
+use crate::op_json::op_json;
 use crate::resources::relaxed;
 use crate::spec::TypedVertex;
 use crate::{Error, Loaded, Result};
@@ -107,9 +108,24 @@ impl Domain for LlbDomain {
             if let Some(state) = &mut failed.state {
                 let state = Arc::make_mut(state);
                 state.description = vertex.payload.description.iter().cloned().collect();
+                state.op_json = op_json(&wire_op(vertex));
             }
         }
         Error::Failed(failed)
+    }
+}
+
+/// The op as it is on the wire.
+fn wire_op(vertex: &VertexSpec<LlbDomain>) -> pb::Op {
+    let input = |edge: &Edge| pb::Input {
+        digest: edge.vertex.0.to_string(),
+        index: edge.output.into(),
+    };
+    pb::Op {
+        inputs: vertex.inputs.iter().map(input).collect(),
+        platform: Some(vertex.payload.platform.clone()),
+        constraints: None,
+        op: Some(vertex.payload.op.to_pb()),
     }
 }
 

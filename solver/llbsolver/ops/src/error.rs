@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use buildkit_errdefs::{Classify, Kind};
-use buildkit_frontend::BridgeError;
+use buildkit_frontend::{BridgeError, FailedState};
 use buildkit_util_apicaps::CapError;
 use buildkit_util_grpcerrors::RemoteError;
 
@@ -44,6 +44,14 @@ impl Classify for Error {
 }
 
 impl Error {
+    /// Adds the state of the step that failed.
+    pub(crate) fn with_state(self, state: FailedState) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(BridgeError { state: Some(Arc::new(state)), ..error }),
+            other => other,
+        }
+    }
+
     /// The error as clients get it; cancellations stay what they are.
     pub(crate) fn into_failed(self) -> Self {
         match self {

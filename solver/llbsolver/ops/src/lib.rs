@@ -6,6 +6,7 @@ mod error;
 pub mod keys;
 mod load;
 mod name;
+mod op_json;
 mod ops;
 mod resources;
 mod spec;

@@ -357,6 +357,10 @@ async fn a_failing_process_leaves_its_state() {
     assert!(details.contains(&ParsedDetail::Vertex(run.digest().to_string())), "{details:?}");
     let state = failed.state.expect("has a state");
     assert_eq!((state.inputs.len(), state.mounts.len()), (1, 1));
+    let op: serde_json::Value =
+        serde_json::from_str(&state.op_json.clone().expect("the op")).expect("JSON");
+    assert_eq!(op["exec"]["meta"]["args"][0], "fail");
+    assert_eq!(op["inputs"][0]["digest"], base.digest().as_str());
     assert_eq!(read(&state.mounts[0], "trace").await.as_deref(), Some("was here"));
     assert_eq!(read(&state.inputs[0], "trace").await, None);
     // It is not cached.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use buildkit_cache::{CreateOptions, Mounted, MutableRef};
+use buildkit_cache::{CreateOptions, ImmutableRef, Mounted, MutableRef};
 use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_executor::{ContainerMount, ExecMount, Exit, ProcessIo, ProcessSpec, RunRequest};
 use buildkit_frontend::{BridgeError, FailedState};
@@ -9,7 +9,9 @@ use buildkit_session::SessionGroup;
 use buildkit_snapshot::Mount;
 use buildkit_solver::{CacheMapStep, Op, OpContext};
 use buildkit_solver_errdefs as errdefs;
-use buildkit_solver_llbsolver_mounts::{AgentRequest, CacheMount, ExecMounts, HostMount, SecretRequest, Sharing};
+use buildkit_solver_llbsolver_mounts::{
+    AgentRequest, CacheMount, CacheRequest, ExecMounts, HostMount, SecretRequest, Sharing,
+};
 use buildkit_solver_pb as pb;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::LogStream;
@@ -17,7 +19,7 @@ use buildkit_util_progress_logs::{LogLimits, LogWriter};
 
 use super::process::{exit_text, is_success, meta, secret_env, unsuccessful};
 use super::{acquire, definition_map};
-use crate::domain::{LlbDomain, OpServices, Tree, failed, sessions, writer};
+use crate::domain::{LlbDomain, OpServices, Tree, failed, sessions};
 use crate::spec::{ExecSpec, OpSpec, TypedVertex};
 use crate::{Error, Result};
 
@@ -91,6 +93,16 @@ impl ExecOp {
     async fn prepare(&self, spec: &ExecSpec, inputs: &[Tree], group: &SessionGroup) -> Result<Prepared> {
         let mut prepared = Prepared::default();
         let special = self.services.mounts.exec(&spec.meta().args.join(" "), group.clone());
+        // All at once, so that steps that lock the same directories never wait for each other.
+        let caches = spec.op.mounts.iter().zip(&spec.mounts);
+        let requests = caches
+            .filter(|(_, checked)| checked.kind == pb::MountType::Cache)
+            .map(|(mount, checked)| {
+                let input = checked.input.and_then(|input| inputs.get(input)).and_then(Option::as_ref);
+                Self::cache_request(mount, checked.sharing, input)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        special.reserve(&requests).await.map_err(mount_error)?;
         for (at, (mount, checked)) in spec.op.mounts.iter().zip(&spec.mounts).enumerate() {
             let input: Tree = checked.input.and_then(|input| inputs.get(input).cloned().flatten());
             let source = match checked.kind {
@@ -125,12 +137,11 @@ impl ExecOp {
         Ok(prepared)
     }
 
-    async fn cache(
-        special: &ExecMounts,
-        mount: &pb::Mount,
+    fn cache_request<'a>(
+        mount: &'a pb::Mount,
         sharing: pb::CacheSharingOpt,
-        input: &Tree,
-    ) -> Result<CacheMount> {
+        base: Option<&'a ImmutableRef>,
+    ) -> Result<CacheRequest<'a>> {
         let Some(options) = &mount.cache_opt else {
             return Err(failed(Kind::InvalidArgument, "missing cache mount options"));
         };
@@ -140,7 +151,17 @@ impl ExecOp {
             pb::CacheSharingOpt::Private => Sharing::Private,
             pb::CacheSharingOpt::Locked => Sharing::Locked,
         };
-        special.cache(id, &mount.dest, input.as_ref(), sharing).await.map_err(mount_error)
+        Ok(CacheRequest { id, dest: &mount.dest, base, sharing })
+    }
+
+    async fn cache(
+        special: &ExecMounts,
+        mount: &pb::Mount,
+        sharing: pb::CacheSharingOpt,
+        input: &Tree,
+    ) -> Result<CacheMount> {
+        let CacheRequest { id, dest, base, sharing } = Self::cache_request(mount, sharing, input.as_ref())?;
+        special.cache(id, dest, base, sharing).await.map_err(mount_error)
     }
 
     async fn secret(
@@ -268,10 +289,10 @@ impl ExecOp {
         };
         self.services.executor.run(request).await.or_else(|error| match error {
             buildkit_executor::Error::Cancelled => Err(Error::Cancelled),
-            // A process that cannot start is one that failed; why is in its output.
-            buildkit_executor::Error::Runtime { detail } => {
-                writer(cx).log(LogStream::Stderr, format!("{detail}\n").into());
-                Ok(Exit { code: 1, signal: None, oom_killed: false })
+            // A process that cannot start is one that failed; the runtime has said why on its standard
+            // error.
+            buildkit_executor::Error::Runtime { status, .. } => {
+                Ok(Exit { code: status, signal: None, oom_killed: false })
             }
             other => Err(failed(
                 other.kind(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use buildkit_cache::{CreateOptions, LocalMount, MutableRef};
 use buildkit_errdefs::{Classify as _, Kind};
-use buildkit_frontend::{BridgeError, FailedState};
+use buildkit_frontend::FailedState;
 use buildkit_solver::{CacheMapStep, Op, OpContext};
 use buildkit_solver_errdefs::Subject;
 use buildkit_solver_llbsolver_file as file;
@@ -289,8 +289,7 @@ impl Run {
             subject: i64::try_from(at).ok().map(Subject::File),
             ..FailedState::default()
         };
-        let error = RemoteError::from_error(error);
-        Error::Failed(BridgeError { error, state: Some(Arc::new(state)) })
+        failed(error.kind(), RemoteError::from_error(error).message).with_state(state)
     }
 }
 

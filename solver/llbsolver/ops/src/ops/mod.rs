@@ -12,11 +12,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use buildkit_cache_contenthash::ChecksumOptions;
 use buildkit_errdefs::{Classify as _, Kind};
-use buildkit_frontend::{BridgeError, FailedState};
+use buildkit_frontend::FailedState;
 use buildkit_solver::{CacheDep, CacheMap, CacheMapStep, ContentDigest, Op, OpContext};
 use buildkit_solver_errdefs::Subject;
 use buildkit_util_cachedigest::Digest;
-use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_system::path;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -83,16 +82,13 @@ struct ContentKey {
 impl ContentKey {
     fn failed(&self, tree: &Tree, error: &buildkit_cache_contenthash::Error) -> Error {
         let id = tree.as_ref().map_or("", |tree| tree.id().as_str());
-        let text = format!("failed to calculate checksum of ref {id}: {error}");
+        let text = format!("failed to compute cache key: failed to calculate checksum of ref {id}: {error}");
         let state = FailedState {
             inputs: vec![tree.clone()],
             subject: Some(Subject::Cache(i64::try_from(self.input).unwrap_or(i64::MAX))),
             ..FailedState::default()
         };
-        Error::Failed(BridgeError {
-            error: RemoteError::new(error.kind(), text),
-            state: Some(Arc::new(state)),
-        })
+        failed(error.kind(), text).with_state(state)
     }
 }
 
