@@ -20,7 +20,10 @@ fn records() -> Vec<UsageRecord> {
             created_at: time(number),
             last_used_at: Some(time(number * 31 % 100_000)),
             usage_count: number % 17,
-            parents: (number % 10 != 0).then(|| RefId::new(&format!("record-{:020}", number - 1))).into_iter().collect(),
+            parents: (number % 10 != 0)
+                .then(|| RefId::new(&format!("record-{:020}", number - 1)))
+                .into_iter()
+                .collect(),
             description: "step".to_owned(),
             record_type: RecordType::Regular,
             shared: false,

@@ -61,7 +61,8 @@ impl Filter {
         if filters.is_empty() {
             return Ok(Self::default());
         }
-        let any = filters.iter().map(|text| Parser::new(text.as_ref()).selectors()).collect::<Result<_, _>>()?;
+        let any =
+            filters.iter().map(|text| Parser::new(text.as_ref()).selectors()).collect::<Result<_, _>>()?;
         Ok(Self { any: Some(any) })
     }
 
@@ -181,7 +182,8 @@ impl<'a> Parser<'a> {
             Some('/' | '|') if other_quotes => self.quoted(),
             Some('/' | '|') => self.error("invalid quote encountered"),
             _ => {
-                let value = self.take_while(|found| found != ',' && !found.is_whitespace() && !found.is_control());
+                let value =
+                    self.take_while(|found| found != ',' && !found.is_whitespace() && !found.is_control());
                 if value.is_empty() { self.error("expected value or quoted") } else { Ok(value) }
             }
         }
@@ -227,7 +229,9 @@ impl<'a> Parser<'a> {
             }
             '0'..='7' => {
                 let value = self.digits(found.to_digit(8), 8, 2)?;
-                let Ok(byte) = u8::try_from(value) else { return self.error("illegal numeric escape sequence") };
+                let Ok(byte) = u8::try_from(value) else {
+                    return self.error("illegal numeric escape sequence");
+                };
                 byte
             }
             'x' => self.digits(None, 16, 2)? as u8,
@@ -308,7 +312,10 @@ mod tests {
 
     #[test]
     fn bad_filters_are_refused() {
-        for text in ["=", "id=", "id=abc", "id===abc", "id==", ",", "id==a,", "a b", "id==\"x", "id==/x/", "\"\\q\"", "id.", "é==x"] {
+        for text in [
+            "=", "id=", "id=abc", "id===abc", "id==", ",", "id==a,", "a b", "id==\"x", "id==/x/", "\"\\q\"",
+            "id.", "é==x",
+        ] {
             let error = Filter::parse(&[text]).expect_err(text);
             assert_eq!(error.kind(), Kind::InvalidArgument);
             assert!(error.to_string().starts_with("filters: parse error: ["), "{error}");

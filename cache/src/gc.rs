@@ -124,7 +124,8 @@ pub fn plan(
     now: SystemTime,
     space: Space,
 ) -> Result<Vec<RefId>, FilterError> {
-    let filters = policies.iter().map(|policy| Filter::parse(&policy.filters)).collect::<Result<Vec<_>, _>>()?;
+    let filters =
+        policies.iter().map(|policy| Filter::parse(&policy.filters)).collect::<Result<Vec<_>, _>>()?;
     let by_id: HashMap<&RefId, usize> =
         records.iter().enumerate().map(|(number, record)| (&record.id, number)).collect();
     let parents: Vec<Vec<usize>> = records
@@ -178,8 +179,8 @@ impl State<'_> {
             .iter()
             .enumerate()
             .map(|(number, record)| {
-                let hidden =
-                    matches!(record.record_type, RecordType::Internal | RecordType::Frontend) || record.shared;
+                let hidden = matches!(record.record_type, RecordType::Internal | RecordType::Frontend)
+                    || record.shared;
                 // A clock that was set back must not make everything look old.
                 let recent = !policy.keep_duration.is_zero()
                     && record.last_used_at.is_some_and(|used| cut_off.is_none_or(|cut_off| used > cut_off));
@@ -353,7 +354,8 @@ mod tests {
 
     #[test]
     fn hidden_types_need_all() {
-        let mut records = [record(0, 1, None, 0, &[]), record(1, 1, None, 0, &[]), record(2, 1, None, 0, &[])];
+        let mut records =
+            [record(0, 1, None, 0, &[]), record(1, 1, None, 0, &[]), record(2, 1, None, 0, &[])];
         records[0].record_type = RecordType::Internal;
         records[1].record_type = RecordType::Frontend;
         records[2].shared = true;
@@ -379,7 +381,13 @@ mod tests {
     }
 
     fn records() -> impl Strategy<Value = Vec<UsageRecord>> {
-        let one = (0i64..1000, prop::option::of(0u64..1000), 0u64..4, prop::collection::vec(any::<u8>(), 0..3), 0u8..10);
+        let one = (
+            0i64..1000,
+            prop::option::of(0u64..1000),
+            0u64..4,
+            prop::collection::vec(any::<u8>(), 0..3),
+            0u8..10,
+        );
         prop::collection::vec(one, 0..40).prop_map(|list| {
             let build = |(number, (size, used, count, parents, kind)): (usize, (i64, _, _, Vec<u8>, u8))| {
                 let parents: HashSet<usize> = parents

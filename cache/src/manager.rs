@@ -14,7 +14,8 @@ use crate::record::{Blocked, Facts, Graph, Parents, Record, Released, State};
 use crate::refs::Handle;
 use crate::store::{self, INDEXES, RECORDS, VALUES, joined};
 use crate::{
-    Error, Filter, GcPolicy, ImmutableRef, MutableRef, RecordType, RefId, RefMetadata, UsageRecord, open, prune,
+    Error, Filter, GcPolicy, ImmutableRef, MutableRef, RecordType, RefId, RefMetadata, UsageRecord, open,
+    prune,
 };
 
 /// What a [`CacheManager`] works with.
@@ -185,7 +186,11 @@ impl CacheManager {
     ///
     /// # Errors
     /// When a parent cannot be used.
-    pub async fn merge(&self, parents: &[ImmutableRef], options: CreateOptions) -> Result<ImmutableRef, Error> {
+    pub async fn merge(
+        &self,
+        parents: &[ImmutableRef],
+        options: CreateOptions,
+    ) -> Result<ImmutableRef, Error> {
         let mut ids = Vec::with_capacity(parents.len());
         for parent in parents {
             self.inner.finalize(parent.id()).await?;
@@ -264,7 +269,8 @@ impl CacheManager {
         let mut records = self.inner.graph.lock().usage();
         let cut_off = age_limit.and_then(|limit| (self.inner.clock)().checked_sub(limit));
         records.retain(|record| {
-            let recent = cut_off.is_some_and(|cut_off| record.last_used_at.is_some_and(|used| used > cut_off));
+            let recent =
+                cut_off.is_some_and(|cut_off| record.last_used_at.is_some_and(|used| used > cut_off));
             !recent && record.matches(&filter)
         });
         Ok(records)
@@ -402,7 +408,9 @@ impl Inner {
                 for id in ids {
                     let Some(record) = graph.records.get(&id) else { continue };
                     store::put(&mut batch, &id, record);
-                    if matches!(record.state, State::Mutable { sealed: None, .. }) && record.facts.size.is_none() {
+                    if matches!(record.state, State::Mutable { sealed: None, .. })
+                        && record.facts.size.is_none()
+                    {
                         self.send(Cleanup::Measure(id));
                     }
                 }
@@ -420,7 +428,9 @@ impl Inner {
             let (key, retain) = {
                 let graph = inner.graph.lock();
                 let record = graph.get(&id)?;
-                let State::Mutable { key, .. } = &record.state else { return Err(Error::NotMutable(id.clone())) };
+                let State::Mutable { key, .. } = &record.state else {
+                    return Err(Error::NotMutable(id.clone()));
+                };
                 (key.clone(), record.facts.retain)
             };
             if retain { inner.seal(mutable, &key).await } else { inner.commit_snapshot(mutable, &key).await }
@@ -428,7 +438,11 @@ impl Inner {
         .await
     }
 
-    async fn commit_snapshot(self: &Arc<Self>, mutable: MutableRef, key: &ActiveKey) -> Result<ImmutableRef, Error> {
+    async fn commit_snapshot(
+        self: &Arc<Self>,
+        mutable: MutableRef,
+        key: &ActiveKey,
+    ) -> Result<ImmutableRef, Error> {
         let snapshot = SnapshotName(mutable.id().as_str().to_owned());
         let usage = self
             .snapshotter
@@ -595,10 +609,15 @@ impl Inner {
 
     pub(crate) async fn mount_local(&self, mount: Mount, to_read: bool) -> Result<MountGuard, Error> {
         let mounter = self.mounter.clone();
-        let made = spawn_blocking(move || if to_read { mounter.mount_to_read(&mount) } else { mounter.mount(&mount) });
+        let made =
+            spawn_blocking(
+                move || if to_read { mounter.mount_to_read(&mount) } else { mounter.mount(&mount) },
+            );
         match made.await {
             Ok(result) => result.map_err(Error::snapshot("mount a cache record")),
-            Err(error) => Err(Error::Interrupted { action: "mount a cache record", reason: error.to_string() }),
+            Err(error) => {
+                Err(Error::Interrupted { action: "mount a cache record", reason: error.to_string() })
+            }
         }
     }
 
@@ -638,7 +657,9 @@ impl Inner {
             .records
             .iter()
             .filter(|(_, record)| {
-                record.facts.size.is_none() && record.refs == 0 && matches!(record.state, State::Mutable { .. })
+                record.facts.size.is_none()
+                    && record.refs == 0
+                    && matches!(record.state, State::Mutable { .. })
             })
             .map(|(id, _)| id.clone())
             .collect();
@@ -659,7 +680,5 @@ pub(crate) async fn uncancelled<T: Send + 'static>(
         // Nobody listens any more: the result is dropped, which releases it.
         let _ = sender.send(work.await);
     });
-    receiver
-        .await
-        .unwrap_or_else(|_| Err(Error::Interrupted { action, reason: "it was aborted".to_owned() }))
+    receiver.await.unwrap_or_else(|_| Err(Error::Interrupted { action, reason: "it was aborted".to_owned() }))
 }

@@ -249,7 +249,10 @@ impl Graph {
             }
         }
         let snapshot = |id: &RefId| self.snapshot(id);
-        Ok(vec![MergeInput { lower: lower.map(snapshot).transpose()?, upper: upper.map(snapshot).transpose()? }])
+        Ok(vec![MergeInput {
+            lower: lower.map(snapshot).transpose()?,
+            upper: upper.map(snapshot).transpose()?,
+        }])
     }
 
     fn snapshot(&self, id: &RefId) -> Result<SnapshotName, Blocked> {

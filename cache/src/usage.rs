@@ -37,9 +37,7 @@ impl UsageRecord {
         let flag = |is: bool| is.then(String::new);
         filter.matches(&|path: &[&str]| match path.first().copied() {
             Some("id") => text(self.id.as_str()),
-            Some("parents") => {
-                text(&self.parents.iter().map(RefId::as_str).collect::<Vec<_>>().join(";"))
-            }
+            Some("parents") => text(&self.parents.iter().map(RefId::as_str).collect::<Vec<_>>().join(";")),
             Some("description") => text(&self.description),
             Some("inuse") => flag(self.in_use),
             Some("mutable") => flag(self.mutable),

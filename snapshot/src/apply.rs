@@ -46,7 +46,9 @@ impl Applier {
         for (path, stat) in self.dirs.iter().rev() {
             match rustix::fs::lstat(path) {
                 // Something else may have taken its place.
-                Ok(now) if FileType::from_raw_mode(now.st_mode) == FileType::Directory => set_times(path, stat)?,
+                Ok(now) if FileType::from_raw_mode(now.st_mode) == FileType::Directory => {
+                    set_times(path, stat)?
+                }
                 Ok(_) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -125,7 +127,9 @@ impl Applier {
 
 fn remove(path: &Path) -> io::Result<()> {
     match rustix::fs::lstat(path) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => fs_err::remove_dir_all(path),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            fs_err::remove_dir_all(path)
+        }
         Ok(_) => fs_err::remove_file(path),
         Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),

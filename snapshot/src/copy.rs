@@ -3,9 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use buildkit_util_overlay::is_overlay_xattr;
-use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 
 use crate::usage::Inode;
 

@@ -63,15 +63,38 @@ pub(crate) struct Index {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
-    Prepare { key: String, id: u64, parent: Option<String>, created: u64 },
-    Commit { key: String, name: String, size: u64, inodes: u64 },
-    Discard { key: String },
-    Remove { name: String },
-    Flatten { name: String, id: u64, below: Option<String>, inodes: u64 },
+    Prepare {
+        key: String,
+        id: u64,
+        parent: Option<String>,
+        created: u64,
+    },
+    Commit {
+        key: String,
+        name: String,
+        size: u64,
+        inodes: u64,
+    },
+    Discard {
+        key: String,
+    },
+    Remove {
+        name: String,
+    },
+    Flatten {
+        name: String,
+        id: u64,
+        below: Option<String>,
+        inodes: u64,
+    },
     /// The steps that follow were taken since the machine was started with this id.
-    Boot { id: String },
+    Boot {
+        id: String,
+    },
     /// What committed snapshots with these directories hold is on disk.
-    Synced { ids: Vec<u64> },
+    Synced {
+        ids: Vec<u64>,
+    },
 }
 
 impl Index {
@@ -274,8 +297,7 @@ impl Index {
         self.committed.retain(|_, record| exists(record.id));
         loop {
             let names: std::collections::HashSet<String> = self.committed.keys().cloned().collect();
-            let alive =
-                |record: &Record| record.parent.as_ref().is_none_or(|parent| names.contains(parent));
+            let alive = |record: &Record| record.parent.as_ref().is_none_or(|parent| names.contains(parent));
             let count = self.active.len() + self.committed.len();
             self.active.retain(|_, record| alive(record));
             self.committed.retain(|_, record| alive(record));
@@ -323,7 +345,9 @@ impl Index {
         }
         let ids = committed.iter().filter(|(_, record)| record.synced).map(|(_, record)| record.id).collect();
         steps.push(Step::Synced { ids });
-        steps.extend(self.active.iter().filter(|(_, record)| !record.busy).map(|(key, record)| prepare(key, record)));
+        steps.extend(
+            self.active.iter().filter(|(_, record)| !record.busy).map(|(key, record)| prepare(key, record)),
+        );
         steps
     }
 }

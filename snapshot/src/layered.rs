@@ -13,7 +13,7 @@ use crate::apply::Applier;
 use crate::index::{Index, Journal, Piece, Record, Step, millis};
 use crate::usage::usage_of_tree;
 use crate::{
-    sync, ActiveKey, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter, Usage,
+    ActiveKey, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter, Usage, sync,
 };
 
 /// How the directory of a snapshot relates to those of its parents.
@@ -94,7 +94,12 @@ impl<B: Backend> Layered<B> {
             }
         }
         let (journal, mut index) =
-            Journal::open(root.join("journal"), boot_id().as_deref(), |id| present.contains(&id)).map_err(failed)?;
+            Journal::open(root.join("journal"), boot_id().as_deref(), |id| present.contains(&id))
+                .map_err(failed)?;
+        for record in index.active.values() {
+            // A process that died left it mounted volatile; others could not mount it any more.
+            crate::mounter::forget_volatile(&snapshots.join(record.id.to_string()).join("work"));
+        }
         for record in index.active.values().chain(index.committed.values()) {
             present.remove(&record.id);
             if let Some(flat) = &record.flat {
@@ -146,9 +151,9 @@ impl<B: Backend> Layered<B> {
         work: impl FnOnce(&Inner<B>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let inner = self.inner.clone();
-        spawn_blocking(move || work(&inner))
-            .await
-            .unwrap_or_else(|error: TaskError| Err(Error::Other { action: action.to_owned(), source: error.into() }))
+        spawn_blocking(move || work(&inner)).await.unwrap_or_else(|error: TaskError| {
+            Err(Error::Other { action: action.to_owned(), source: error.into() })
+        })
     }
 }
 
@@ -323,7 +328,11 @@ impl<B: Backend> Inner<B> {
         (base, &[])
     }
 
-    fn changes(&self, lower: Option<&SnapshotName>, upper: Option<&SnapshotName>) -> Result<Vec<Change>, Error> {
+    fn changes(
+        &self,
+        lower: Option<&SnapshotName>,
+        upper: Option<&SnapshotName>,
+    ) -> Result<Vec<Change>, Error> {
         let lower = lower.map(|name| self.stack(name)).transpose()?;
         let upper = upper.map(|name| self.stack(name)).transpose()?;
         let compare = || -> io::Result<Vec<Change>> {

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use buildkit_util_appcontext::spawn_thread;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_change, mount_remount,
-    move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind,
+    mount_change, mount_remount, move_mount, unmount,
 };
 use rustix::thread::UnshareFlags;
 
@@ -265,13 +265,7 @@ impl Overlay<'_> {
             rustix::mount::MountAttrFlags::empty()
         };
         let made = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-        move_mount(
-            &made,
-            "",
-            rustix::fs::CWD,
-            target,
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-        )?;
+        move_mount(&made, "", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
         Ok(())
     }
 
@@ -361,7 +355,9 @@ mod tests {
 
     #[test]
     fn mountinfo_fields_are_unescaped() {
-        for (field, expect) in [("/a", "/a"), ("/a\\040b", "/a b"), ("/a\\134", "/a\\"), ("\\9", "\\9"), ("\\", "\\")] {
+        for (field, expect) in
+            [("/a", "/a"), ("/a\\040b", "/a b"), ("/a\\134", "/a\\"), ("\\9", "\\9"), ("\\", "\\")]
+        {
             assert_eq!(unescape_octal(field.as_bytes()), expect.as_bytes());
         }
     }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use buildkit_util_appcontext::spawn;
 
-use crate::{
-    ActiveKey, Change, Error, LocalMounter, MergeInput, SnapshotKind, SnapshotName, Snapshotter,
-};
+use crate::{ActiveKey, Change, Error, LocalMounter, MergeInput, SnapshotKind, SnapshotName, Snapshotter};
 
 /// Runs all cases below the existing directory `root`, each on a new snapshotter from `open`, which
 /// is given a directory, the same one again to reopen it.
@@ -340,12 +338,10 @@ async fn merge<S: Snapshotter>(on: &Fixture<S>) {
         file(root, "dir", "now a file");
     })
     .await;
-    on.merge("m", &[
-        (None, Some("base")),
-        (Some("base"), Some("base2")),
-        (None, Some("a")),
-        (None, Some("b")),
-    ])
+    on.merge(
+        "m",
+        &[(None, Some("base")), (Some("base"), Some("base2")), (None, Some("a")), (None, Some("b"))],
+    )
     .await;
     let merged = expect(&[
         ("a", "/"),
@@ -362,7 +358,11 @@ async fn merge<S: Snapshotter>(on: &Fixture<S>) {
     assert_eq!(on.tree("m").await, merged);
     // Parents go first only when they are used; the result is like any committed snapshot.
     on.layer("on m", Some("m"), |root| file(root, "a/file", "changed")).await;
-    assert_eq!(on.tree("a").await.get("a/file").map(String::as_str), Some("a"), "links are not written through");
+    assert_eq!(
+        on.tree("a").await.get("a/file").map(String::as_str),
+        Some("a"),
+        "links are not written through"
+    );
     assert_eq!(on.tree("m").await, merged);
 
     // Deletions: of what is in the base, of what an earlier input brought, of what is not there.
@@ -379,12 +379,10 @@ async fn merge<S: Snapshotter>(on: &Fixture<S>) {
     assert_eq!(tree.get("etc/second").map(String::as_str), Some("base2"));
     assert_eq!(tree.get("a/file").map(String::as_str), Some("a"));
     // A directory in the place of a deleted or replaced one shows nothing of the old.
-    on.merge("again", &[
-        (None, Some("base")),
-        (Some("base"), Some("d1")),
-        (None, Some("b")),
-        (None, Some("base2")),
-    ])
+    on.merge(
+        "again",
+        &[(None, Some("base")), (Some("base"), Some("d1")), (None, Some("b")), (None, Some("base2"))],
+    )
     .await;
     let tree = on.tree("again").await;
     assert_eq!(tree.get("dir/base").map(String::as_str), Some("base"));
@@ -433,7 +431,8 @@ async fn merge_links<S: Snapshotter>(on: &Fixture<S>) {
         let (one, two) = (std::fs::metadata(one).expect("one"), std::fs::metadata(two).expect("two"));
         assert_eq!(one.ino(), two.ino(), "hard links stay");
         let mut value = [0u8; 64];
-        let len = rustix::fs::lgetxattr(root.join("x/one"), "security.capability", &mut value).expect("xattr");
+        let len =
+            rustix::fs::lgetxattr(root.join("x/one"), "security.capability", &mut value).expect("xattr");
         assert_eq!(len, 20);
         let dir = std::fs::metadata(root.join("x")).expect("dir");
         assert_eq!(dir.mtime(), 1_000_000_000, "times of directories stay");

@@ -44,7 +44,11 @@ async fn open(root: &Path) -> anyhow::Result<CacheManager> {
 }
 
 /// A tree of one file on top of another tree, or the one that an earlier run made.
-async fn tree(cache: &CacheManager, name: &str, below: Option<&ImmutableRef>) -> anyhow::Result<ImmutableRef> {
+async fn tree(
+    cache: &CacheManager,
+    name: &str,
+    below: Option<&ImmutableRef>,
+) -> anyhow::Result<ImmutableRef> {
     let index = format!("example:{name}");
     if let Some(id) = cache.search(&index).first() {
         println!("{name}: found {id}");

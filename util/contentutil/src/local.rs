@@ -46,7 +46,8 @@ impl LocalStore {
     /// When the directory cannot be made or read.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        let failed = |source| Error::Io { action: format!("open the content store `{}`", root.display()), source };
+        let failed =
+            |source| Error::Io { action: format!("open the content store `{}`", root.display()), source };
         let (blobs, ingests) = (root.join("blobs/sha256"), root.join("ingest"));
         fs_err::create_dir_all(&blobs).map_err(failed)?;
         if ingests.exists() {
@@ -63,7 +64,8 @@ impl LocalStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        let inner = Arc::new(Inner { root, blobs, ingests, next: AtomicU64::new(0), suspects: Mutex::default() });
+        let inner =
+            Arc::new(Inner { root, blobs, ingests, next: AtomicU64::new(0), suspects: Mutex::default() });
         let store = Self { inner };
         *store.inner.suspects.lock() = match left {
             Some(left) => left,
@@ -183,7 +185,8 @@ impl ContentStore for LocalStore {
         for entry in entries {
             let entry: fs_err::DirEntry = entry;
             let name = entry.file_name();
-            let Some(digest) = name.to_str().and_then(|name| Digest::parse(&format!("sha256:{name}")).ok()) else {
+            let Some(digest) = name.to_str().and_then(|name| Digest::parse(&format!("sha256:{name}")).ok())
+            else {
                 continue;
             };
             match self.info(&digest) {

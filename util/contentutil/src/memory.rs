@@ -39,7 +39,11 @@ impl ContentStore for MemoryStore {
     }
 
     fn ingest(&self, expected: Expected) -> Result<Box<dyn Ingester>, Error> {
-        Ok(Box::new(MemoryIngester { store: self.clone(), content: Vec::new(), check: Check::new(expected)? }))
+        Ok(Box::new(MemoryIngester {
+            store: self.clone(),
+            content: Vec::new(),
+            check: Check::new(expected)?,
+        }))
     }
 
     fn delete(&self, digest: &Digest) -> Result<(), Error> {

@@ -67,11 +67,7 @@ impl Walk<'_> {
         }
     }
 
-    fn files(
-        &mut self,
-        lower: Option<(OsString, Node)>,
-        upper: Option<(OsString, Node)>,
-    ) -> io::Result<()> {
+    fn files(&mut self, lower: Option<(OsString, Node)>, upper: Option<(OsString, Node)>) -> io::Result<()> {
         let Some((name, upper)) = upper else {
             if let Some((name, _)) = lower {
                 self.path.push(name);

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn layers_are_read() {
-        let layers = parse(["rw", "lowerdir=/a\\:b:/c", "upperdir=/u\\,1", "workdir=/w", "index=off", "userxattr"]);
+        let layers =
+            parse(["rw", "lowerdir=/a\\:b:/c", "upperdir=/u\\,1", "workdir=/w", "index=off", "userxattr"]);
         assert_eq!(layers.lower, [PathBuf::from("/a:b"), PathBuf::from("/c")]);
         assert_eq!(layers.upper, Some(PathBuf::from("/u,1")));
         assert_eq!(layers.work, Some(PathBuf::from("/w")));

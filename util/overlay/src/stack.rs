@@ -206,7 +206,9 @@ fn is_opaque(path: &Path) -> io::Result<bool> {
         match rustix::fs::lgetxattr(path, name, &mut value) {
             Ok(len) => return Ok(value.get(..len) == Some(b"y")),
             Err(
-                rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::RANGE
+                rustix::io::Errno::NODATA
+                | rustix::io::Errno::OPNOTSUPP
+                | rustix::io::Errno::RANGE
                 | rustix::io::Errno::PERM,
             ) => {}
             Err(error) => return Err(error.into()),

@@ -37,6 +37,11 @@ impl Layout {
         self.root.join("db.old")
     }
 
+    /// A place for what is left of a damaged database, laid out like this one.
+    pub(super) fn salvage(&self) -> Self {
+        Self::new(self.root.join("salvage"))
+    }
+
     /// Exists only while a database is closed in order.
     pub(super) fn clean_marker(&self) -> PathBuf {
         self.root.join("clean")
@@ -72,7 +77,7 @@ impl Layout {
                 log_failure("restore the metadata database", fs_err::rename(source, &db));
             }
         }
-        for leftover in [&new, &old] {
+        for leftover in [&new, &old, &self.salvage().root] {
             if leftover.exists() {
                 log_failure("remove a leftover database", fs_err::remove_dir_all(leftover));
             }
@@ -114,8 +119,7 @@ impl Layout {
         for path in broken {
             log_failure("remove an older broken database", fs_err::remove_dir_all(path));
         }
-        let stamp =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let target = self.root.join(format!("db.broken-{stamp}"));
         match fs_err::rename(db, &target) {
             Ok(()) => Some(target),

@@ -1,5 +1,5 @@
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -84,21 +84,7 @@ impl SledStore {
         layout.repair();
         let (db, tables) = match open_existing(&layout, &options) {
             Ok((db, tables)) => (Some(db), tables),
-            Err(reason) => {
-                let aside = layout.set_aside(&layout.db());
-                tracing::warn!(
-                    reason,
-                    kept = ?aside,
-                    "metadata database cannot be used, starting with an empty one"
-                );
-                match open_within(&layout.db(), options.open_limit) {
-                    Ok((db, tables)) => (Some(db), tables),
-                    Err(reason) => {
-                        tracing::warn!(reason, "metadata is kept in memory only for now");
-                        (None, Tables::default())
-                    }
-                }
-            }
+            Err(reason) => open_damaged(&layout, &options, &reason),
         };
         let (sender, receiver) = mpsc::channel();
         let (closed_sender, closed) = mpsc::sync_channel(1);
@@ -125,6 +111,62 @@ impl SledStore {
     fn send(&self, message: Message) -> Result<(), Error> {
         self.shared.content.read().sender.send(message).map_err(|_| writer_gone())
     }
+}
+
+/// Opens what is left of a damaged database, or an empty one. Without either, the store works from
+/// memory and tries again later.
+fn open_damaged(layout: &Layout, options: &SledOptions, reason: &str) -> (Option<sled::Db>, Tables) {
+    let salvaged = salvage(layout, options);
+    let aside = layout.set_aside(&layout.db());
+    match &salvaged {
+        Ok(rows) => {
+            tracing::warn!(reason, rows, kept = ?aside, "metadata database was damaged, using what is left of it");
+            log_failure("use a salvaged database", fs_err::rename(layout.salvage().db(), layout.db()));
+        }
+        Err(error) => {
+            tracing::warn!(reason, error, kept = ?aside, "metadata database cannot be used, starting with an empty one");
+        }
+    }
+    layout.repair();
+    match open_within(&layout.db(), options.open_limit) {
+        Ok((db, tables)) => (Some(db), tables),
+        Err(reason) => {
+            tracing::warn!(reason, "metadata is kept in memory only for now");
+            (None, Tables::default())
+        }
+    }
+}
+
+/// Makes a copy of the database without sled's snapshots, from which it then rebuilds itself. Returns
+/// the number of rows; none is no success, for sled takes some damage for an empty database.
+fn salvage(layout: &Layout, options: &SledOptions) -> Result<usize, String> {
+    let copy = layout.salvage();
+    copy_without_snapshots(&layout.db(), &copy.db()).map_err(|error| error.to_string())?;
+    if let Some(command) = &options.probe {
+        probe_in_child(command, copy.root(), options.open_limit)?;
+    }
+    let (db, tables) = open_within(&copy.db(), options.open_limit)?;
+    drop(db);
+    match tables.iter().count() {
+        0 => Err("nothing is left".to_owned()),
+        rows => Ok(rows),
+    }
+}
+
+fn copy_without_snapshots(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs_err::create_dir_all(to)?;
+    for file in ["db", "conf"] {
+        fs_err::copy(from.join(file), to.join(file))?;
+    }
+    let blobs = from.join("blobs");
+    if blobs.exists() {
+        fs_err::create_dir(to.join("blobs"))?;
+        for entry in fs_err::read_dir(&blobs)? {
+            let entry = entry?;
+            fs_err::copy(entry.path(), to.join("blobs").join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 fn open_existing(layout: &Layout, options: &SledOptions) -> Result<(sled::Db, Tables), String> {

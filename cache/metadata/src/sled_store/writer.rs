@@ -111,7 +111,11 @@ impl Writer {
     }
 
     /// Calls the database. A panic or an error makes it unused until [`recover`](Self::recover).
-    fn call<T>(&mut self, action: &str, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, String> {
+    fn call<T>(
+        &mut self,
+        action: &str,
+        work: impl FnOnce(&sled::Db) -> sled::Result<T>,
+    ) -> Result<T, String> {
         let Some(db) = &self.db else {
             return Err(self.failure.as_ref().map_or_else(String::new, |(reason, _)| reason.clone()));
         };
