@@ -275,12 +275,10 @@ fn contradictions() -> Vec<(String, Definition)> {
         "bytes that are no op".into(),
         Definition { def: vec![Bytes::from_static(&[0xff; 40])], ..Definition::default() },
     );
-    add("a last op of two inputs".into(), {
-        let mut graph = Graph::default();
-        let good = graph.add(&file(vec![], vec![mkdir(-1, 0)]));
-        graph.add(&Op { inputs: vec![input(&good, 0), input(&good, 0)], ..Op::default() });
-        Definition { def: graph.0, ..Definition::default() }
-    });
+    add(
+        "a million open groups".into(),
+        Definition { def: vec![vec![0x0b; 1_000_000].into()], ..Definition::default() },
+    );
     all
 }
 
@@ -320,6 +318,8 @@ async fn a1_15_a1_23_contradictory_definitions_are_refused() {
     for (name, definition) in contradictions() {
         match solve(&mut client, &name, definition).await {
             Err(status) if status.code() == Code::InvalidArgument && !status.message().is_empty() => {}
+            // Another daemon may know it.
+            Err(status) if status.code() == Code::Unimplemented && name == "an unknown source" => {}
             other => wrong.push(format!("{name}: {other:?}")),
         }
     }
@@ -334,18 +334,24 @@ async fn a4_04_huge_definitions_end_in_time() {
     let mut sandbox = Sandbox::new();
     let before = sandbox.daemon.census();
     let mut client = client(&sandbox).await;
-    // A chain of merges over one source, which nobody sends: deep recursion would end the daemon.
+    // A chain over a step that fails: deep recursion would end the daemon, and no step runs.
     let mut graph = Graph::default();
-    let first = graph.add(&file(vec![], vec![mkdir(-1, 0)]));
+    let rm = FileActionRm { path: "/gone".into(), ..Default::default() };
+    let action = FileAction { input: -1, secondary_input: -1, output: 0, action: Some(Action::Rm(rm)) };
+    let first = graph.add(&file(vec![], vec![action]));
     let mut last = first.clone();
     for _ in 0..50_000 {
-        last = graph.add(&of(
-            vec![input(&last, 0), input(&first, 0)],
-            op::Op::Merge(MergeOp { inputs: vec![MergeInput { input: 0 }, MergeInput { input: 1 }] }),
-        ));
+        last = graph.add(&file(vec![input(&last, 0)], vec![mkdir(0, 0)]));
     }
-    // Either way: it is refused, or built.
-    let _ = solve(&mut client, "deep", graph.finish(&last)).await;
+    assert!(solve(&mut client, "deep", graph.finish(&last)).await.is_err());
+    // One op with more inputs than any tree has layers.
+    let mut graph = Graph::default();
+    let rm = FileActionRm { path: "/gone".into(), ..Default::default() };
+    let action = FileAction { input: -1, secondary_input: -1, output: 0, action: Some(Action::Rm(rm)) };
+    let first = graph.add(&file(vec![], vec![action]));
+    let inputs = (0..100_000).map(|input| MergeInput { input }).collect();
+    let last = graph.add(&of(vec![input(&first, 0); 100_000], op::Op::Merge(MergeOp { inputs })));
+    assert!(solve(&mut client, "wide", graph.finish(&last)).await.is_err());
     // A diamond of 2^60 paths over 61 ops.
     let mut graph = Graph::default();
     let mut last = graph.add(&file(vec![], vec![mkdir(-1, 0)]));

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -171,7 +172,8 @@ impl TestDaemon {
             if let Some(status) = running.ended() {
                 panic!("the daemon ended with {status}:\n{}", running.stderr());
             }
-            self.socket().exists().then_some(())
+            // One that was killed leaves its socket behind.
+            UnixStream::connect(self.socket()).ok()
         });
         // The socket is there before the stores are open; the first answer comes when they are.
         self.buildctl(["debug", "workers"]).deadline(DEADLINE).run().assert_ok();
