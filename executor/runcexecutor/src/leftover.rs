@@ -1,5 +1,6 @@
 //! What an earlier daemon left behind when it was killed.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,8 @@ use buildkit_executor::Error;
 use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_util_system::mount::{mounts_below, unmount};
 use buildkit_util_system::{FileKind, Root};
+use fs_err as fs;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Configurations are never larger, in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -25,6 +28,9 @@ pub(crate) fn clean(
         action: format!("clean up after an earlier daemon in `{}`", root.display()),
         source: error.into(),
     };
+    if !end_runtimes(state) {
+        tracing::warn!("processes of the runtime that an earlier daemon started do not end");
+    }
     let confined = Root::open(bundles).map_err(io)?;
     for entry in confined.read_dir("").map_err(io)? {
         if !matches!(entry.kind, FileKind::Directory | FileKind::Unknown) {
@@ -47,6 +53,41 @@ pub(crate) fn clean(
     Root::open(state).and_then(|state| state.remove_all("/")).map_err(io)
 }
 
+/// Kills processes of the runtime that outlived the daemon that started them: they would go on making the
+/// cgroups and mounts that are about to be removed. They are known by the directory of their state. Returns
+/// whether all ended in time.
+fn end_runtimes(state: &Path) -> bool {
+    let deadline = Instant::now() + GRACE;
+    loop {
+        let runtimes = runtimes(state);
+        if runtimes.is_empty() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        for pid in runtimes {
+            // It may have ended by now.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Processes with `--root STATE` among their arguments; dead ones have no arguments any more.
+fn runtimes(state: &Path) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let is_runtime = |pid: &Pid| {
+        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+        let args: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        args.windows(2).any(|pair| pair == [b"--root", state.as_os_str().as_bytes()])
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().and_then(Pid::from_raw))
+        .filter(|pid| *pid != rustix::process::getpid() && is_runtime(pid))
+        .collect()
+}
+
 /// Kills everything in a cgroup until nothing is left of it, and removes it. Returns whether that
 /// worked in time; processes that hang in the kernel stay.
 pub(crate) fn end(cgroup: &Cgroup) -> bool {
@@ -58,4 +99,34 @@ pub(crate) fn end(cgroup: &Cgroup) -> bool {
         std::thread::sleep(Duration::from_millis(2));
     }
     cgroup.remove().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes_are_known_by_their_state() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path();
+        let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut runtime = std::process::Command::new("sh")
+            .args(["-c", "while :; do sleep 1; done", "sh", "--root"])
+            .arg(state)
+            .spawn()
+            .unwrap();
+        let reaper = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| runtime.wait().unwrap());
+            // It is there once it has its arguments.
+            while runtimes(state).is_empty() && !waiting.is_finished() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            assert!(end_runtimes(state));
+            waiting.join().unwrap()
+        });
+        assert!(!reaper.success());
+        assert!(other.try_wait().unwrap().is_none());
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
 }
