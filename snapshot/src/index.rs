@@ -438,3 +438,79 @@ fn write_line(out: &mut Vec<u8>, step: &Step) -> io::Result<()> {
     out.push(b'\n');
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Names, parents and numbers of directories.
+    fn shape(index: &Index) -> Vec<(String, bool, Option<String>, u64, u32)> {
+        let show = |active: bool| {
+            move |(name, record): (&String, &Record)| {
+                (name.clone(), active, record.parent.clone(), record.id, record.children)
+            }
+        };
+        let mut shape: Vec<_> =
+            index.active.iter().map(show(true)).chain(index.committed.iter().map(show(false))).collect();
+        shape.sort();
+        shape
+    }
+
+    proptest! {
+        /// Whatever happens to snapshots, the journal tells it to the next process.
+        #[test]
+        fn the_journal_rebuilds_the_index(steps in prop::collection::vec((0u8..4, 0u8..6, 0u8..6), 0..60), cut in 0usize..40) {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let path = dir.path().join("journal");
+            let open = || Journal::open(path.clone(), Some("boot"), |_| true).expect("open");
+            let (mut journal, mut index) = open();
+            for (kind, one, other) in steps {
+                let (key, name) = (format!("k{one}"), format!("n{other}"));
+                let step = match kind {
+                    0 => {
+                        let parent = index.committed.contains_key(&name).then_some(name);
+                        let Ok(id) = index.prepare(&key, parent.as_deref(), UNIX_EPOCH) else { continue };
+                        index.release_active(&key);
+                        Step::Prepare { key, id, parent, created: 0 }
+                    }
+                    1 => {
+                        if index.commit(&key, &name, Usage::default()).is_err() {
+                            continue;
+                        }
+                        Step::Commit { key, name, size: 0, inodes: 0 }
+                    }
+                    2 => {
+                        if index.claim_active(&key).is_err() {
+                            continue;
+                        }
+                        index.discard(&key);
+                        Step::Discard { key }
+                    }
+                    _ => {
+                        if index.claim_committed(&name).is_err() {
+                            continue;
+                        }
+                        index.remove(&name);
+                        Step::Remove { name }
+                    }
+                };
+                journal.append(&step, &index).expect("append");
+            }
+            let expect = shape(&index);
+            drop((journal, index));
+            // Once from the history as it was, once as it was shortened.
+            for _ in 0..2 {
+                prop_assert_eq!(&shape(&open().1), &expect);
+            }
+            // A torn tail loses steps, never the file.
+            let bytes = std::fs::read(&path).expect("read");
+            std::fs::write(&path, &bytes[..bytes.len() - cut.min(bytes.len())]).expect("write");
+            let (_, index) = open();
+            for record in index.active.values().chain(index.committed.values()) {
+                prop_assert!(index.chain(record).is_ok());
+            }
+        }
+    }
+}

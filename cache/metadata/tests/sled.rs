@@ -5,8 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use buildkit_cache_metadata::{Batch, Bucket, Error, MetadataStore, SledOptions, SledStore, probe};
+use buildkit_cache_metadata::{
+    Batch, Bucket, Error, MemoryStore, MetadataStore, SledOptions, SledStore, probe,
+};
 use buildkit_errdefs::{Classify, Kind};
+use proptest::prelude::*;
 
 const A: Bucket = Bucket::new("a");
 const B: Bucket = Bucket::new("b");
@@ -242,12 +245,9 @@ fn compaction_keeps_the_content() {
     assert!(names(dir.path(), "db.broken").is_empty());
 }
 
-/// The child of [`survives_kill`]: writes pairs and says what is flushed, until killed.
-#[test]
-#[ignore = "only runs as a child of another test"]
-fn child_that_writes() {
-    let Some(root) = std::env::var_os("METADATA_TEST_ROOT") else { return };
-    let store = open(Path::new(&root));
+/// Writes pairs and says what is flushed, until killed.
+fn write_for_ever(root: &Path) {
+    let store = open(root);
     let mut out = std::io::stdout();
     let first = store.range(A, b"").expect("range").len();
     for number in first.. {
@@ -265,10 +265,14 @@ fn child_that_writes() {
 
 #[test]
 fn survives_kill() {
+    // The test runs itself as the process that is killed.
+    if let Some(root) = std::env::var_os("METADATA_TEST_ROOT") {
+        return write_for_ever(Path::new(&root));
+    }
     let dir = tempfile::tempdir().expect("temp dir");
     for round in 0..8u64 {
         let mut child = Command::new(std::env::current_exe().expect("exe"))
-            .args(["--exact", "child_that_writes", "--ignored", "--nocapture"])
+            .args(["--exact", "survives_kill", "--nocapture"])
             .env("METADATA_TEST_ROOT", dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -293,5 +297,54 @@ fn survives_kill() {
         assert!(a.len() >= flushed, "round {round}: {} of {flushed} rows", a.len());
         assert_eq!(a, b, "round {round}: no torn pair");
         assert!(names(dir.path(), "db.broken").is_empty(), "round {round}: the database was set aside");
+    }
+}
+
+/// One change of a batch: bucket, key, value or removal.
+type Step = (bool, u8, Option<Vec<u8>>);
+
+fn to_batch(steps: &[Step]) -> Batch {
+    let mut batch = Batch::new();
+    for (in_a, key, value) in steps {
+        let bucket = if *in_a { A } else { B };
+        match value {
+            Some(value) => batch.put(bucket, vec![*key], value.clone()),
+            None => batch.delete(bucket, vec![*key]),
+        };
+    }
+    batch
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Whatever is applied, also across restarts and compactions, both stores agree.
+    #[test]
+    fn agrees_with_memory(
+        rounds in prop::collection::vec(
+            prop::collection::vec(
+                prop::collection::vec((any::<bool>(), any::<u8>(), prop::option::of(prop::collection::vec(any::<u8>(), 0..50))), 0..20),
+                0..20,
+            ),
+            1..4,
+        ),
+    ) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let memory = MemoryStore::new();
+        for round in rounds {
+            let options = SledOptions { compact_above: 0, ..SledOptions::default() };
+            let store = SledStore::open(dir.path(), options).expect("open");
+            for steps in round {
+                memory.apply(to_batch(&steps)).expect("apply");
+                store.apply(to_batch(&steps)).expect("apply");
+            }
+            for bucket in [A, B] {
+                prop_assert_eq!(store.range(bucket, b"").expect("range"), memory.range(bucket, b"").expect("range"));
+            }
+        }
+        let store = open(dir.path());
+        for bucket in [A, B] {
+            prop_assert_eq!(store.range(bucket, b"").expect("range"), memory.range(bucket, b"").expect("range"));
+        }
     }
 }

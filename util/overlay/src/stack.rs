@@ -216,3 +216,94 @@ fn is_opaque(path: &Path) -> io::Result<bool> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{XattrFlags, makedev, mknodat};
+
+    use super::*;
+
+    struct Layers(tempfile::TempDir);
+
+    impl Layers {
+        fn file(&self, path: &str) {
+            let path = self.0.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            std::fs::write(path, b"").expect("write");
+        }
+
+        /// Needs root.
+        fn whiteout(&self, path: &str) {
+            let path = self.0.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
+            mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)).expect("mknod");
+        }
+
+        fn stack(&self, layers: &[&str]) -> Stack {
+            Stack::new(layers.iter().map(|layer| self.0.path().join(layer)).collect()).expect("stack")
+        }
+
+        /// Where the file at a path is, below the directory of layers.
+        fn find(&self, stack: &Stack, path: &str) -> Option<String> {
+            let node = stack.lookup(Path::new(path)).expect("lookup")?;
+            Some(node.path.strip_prefix(self.0.path()).expect("below").display().to_string())
+        }
+    }
+
+    #[test]
+    fn layers_are_seen_as_one_tree() {
+        let layers = Layers(tempfile::tempdir().expect("temp dir"));
+        for path in
+            ["1/a", "1/b", "1/dir/x", "1/opaque/x", "1/gone/x", "1/swapped/x", "2/b", "2/dir/y", "2/swapped"]
+        {
+            layers.file(path);
+        }
+        layers.file("2/opaque/y");
+        let opaque = layers.0.path().join("2/opaque");
+        rustix::fs::lsetxattr(&opaque, OPAQUE_XATTRS[0], b"y", XattrFlags::empty()).expect("setxattr");
+        layers.whiteout("2/gone");
+        std::fs::create_dir(layers.0.path().join("3")).expect("mkdir");
+        layers.file("3/swapped/z");
+        let stack = layers.stack(&["3", "2", "1"]);
+        let cases = [
+            ("a", Some("1/a")),
+            ("/b", Some("2/b")),
+            ("dir", Some("2/dir")),
+            ("dir/x", Some("1/dir/x")),
+            ("dir/y", Some("2/dir/y")),
+            ("dir/x/below a file", None),
+            ("opaque/x", None),
+            ("opaque/y", Some("2/opaque/y")),
+            ("gone", None),
+            ("gone/x", None),
+            ("swapped/z", Some("3/swapped/z")),
+            ("swapped/x", None),
+            ("none", None),
+        ];
+        for (path, expect) in cases {
+            assert_eq!(layers.find(&stack, path).as_deref(), expect, "{path}");
+        }
+        assert!(stack.lookup(Path::new("a/../b")).is_err());
+        let names: Vec<_> = stack.root().expect("root").entries().expect("entries").into_keys().collect();
+        assert_eq!(names, ["a", "b", "dir", "opaque", "swapped"]);
+        assert!(Stack::new(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn links_lead_nowhere() {
+        let layers = Layers(tempfile::tempdir().expect("temp dir"));
+        layers.file("1/etc/passwd");
+        std::fs::create_dir(layers.0.path().join("2")).expect("mkdir");
+        std::os::unix::fs::symlink("/etc", layers.0.path().join("2/etc")).expect("symlink");
+        let stack = layers.stack(&["2", "1"]);
+        assert_eq!(layers.find(&stack, "etc").as_deref(), Some("2/etc"));
+        assert_eq!(layers.find(&stack, "etc/passwd"), None);
+    }
+
+    #[test]
+    fn whiteouts_mean_nothing_in_a_single_layer() {
+        let layers = Layers(tempfile::tempdir().expect("temp dir"));
+        layers.whiteout("1/device");
+        assert_eq!(layers.find(&layers.stack(&["1"]), "device").as_deref(), Some("1/device"));
+    }
+}
