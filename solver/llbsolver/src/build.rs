@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use buildkit_errdefs::Kind;
 use buildkit_exporter::{ExportResult, ExporterInstance};
@@ -7,21 +8,24 @@ use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge};
 use buildkit_solver::Job;
 use buildkit_solver_llbsolver_ops::LlbDomain;
 use buildkit_solver_result::{BuildResult, Refs};
+use buildkit_util_appcontext as tasks;
 use buildkit_util_entitlements::Entitlements;
 use buildkit_util_grpcerrors::RemoteError;
 use futures::future::try_join_all;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use crate::LlbSolver;
 use crate::bridge::Bridge;
 use crate::export::{ExportPlan, run_exporters};
+
+/// How long the progress of a cancelled build stays open for its steps to end.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// A build that runs. Dropping it cancels what no other build wants and ends its progress.
 pub struct Build {
     core: Arc<BuildCore>,
     bridge: Arc<Bridge>,
     cancelled: CancellationToken,
-    _cancel_on_drop: DropGuard,
 }
 
 /// What the bridge and the refs that it handed out need of a build.
@@ -37,7 +41,7 @@ impl Build {
     pub(crate) fn new(core: Arc<BuildCore>) -> Self {
         let cancelled = CancellationToken::new();
         let bridge = Arc::new(Bridge::new(core.clone(), cancelled.clone()));
-        Self { core, bridge, _cancel_on_drop: cancelled.clone().drop_guard(), cancelled }
+        Self { core, bridge, cancelled }
     }
 
     /// What the driver of the build solves through.
@@ -73,8 +77,19 @@ impl Build {
 
 impl Drop for Build {
     fn drop(&mut self) {
-        // Refs that a driver still holds keep the job itself, but its progress is over.
-        self.core.solver.shared.progress.end(&self.core.job.id().0);
+        self.cancelled.cancel();
+        let core = self.core.clone();
+        let end = move || core.solver.shared.progress.end(&core.job.id().0);
+        let progress = self.core.job.progress().clone();
+        if progress.is_settled() {
+            end();
+            return;
+        }
+        // A cancelled build: whoever watches is told how its steps ended.
+        tasks::detach("end of a cancelled build", async move {
+            let _ = tokio::time::timeout(SETTLE, progress.settled()).await;
+            end();
+        });
     }
 }
 

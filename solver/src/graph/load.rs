@@ -87,13 +87,12 @@ impl Graph {
             listed: false,
             steer: Vec::new(),
         };
-        let held: SmallVec<[NodeId; 4]> = node.inputs.iter().map(|input| input.node).collect();
+        let mut held: SmallVec<[NodeId; 4]> = node.inputs.iter().map(|input| input.node).collect();
+        held.sort_unstable();
+        held.dedup();
         let index = self.nodes.add_node(node);
         for input in held {
-            let input = NodeIndex::new(input.index as usize);
-            if self.nodes.find_edge(index, input).is_none() {
-                self.nodes.add_edge(index, input, Hold::Input);
-            }
+            self.nodes.add_edge(index, NodeIndex::new(input.index as usize), Hold::Input);
         }
         let id = NodeId { index: index.index() as u32, generation };
         self.actives.insert(key, id);

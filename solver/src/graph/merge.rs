@@ -75,19 +75,17 @@ impl Graph {
     fn try_merge(&mut self, first: EdgeId, second: EdgeId) -> bool {
         let age = |id| self.edge(id).map(|edge| edge.age);
         let (mut stays, mut goes) = if age(first) <= age(second) { (first, second) } else { (second, first) };
-        if self.holds_by_merge(stays.node, goes.node) {
+        // What runs already stays, whatever its age; so does what took over a sibling.
+        if self.holds_by_merge(stays.node, goes.node) || (!self.is_idle(goes) && self.is_idle(stays)) {
             std::mem::swap(&mut stays, &mut goes);
         }
         let (Some(staying), Some(going)) = (self.node(stays.node), self.node(goes.node)) else { return false };
         if going.ignore && !staying.ignore {
             return false;
         }
-        let (Some(target), Some(source)) = (staying.edge(stays.output), going.edge(goes.output)) else {
-            return false;
-        };
+        let Some(target) = staying.edge(stays.output) else { return false };
         let alive = !matches!(target.state, EdgeState::Failed(_) | EdgeState::Merged(_));
-        let idle = matches!(source.state, EdgeState::Searching) && matches!(going.exec, Work::Idle);
-        if !alive || !idle || self.holds(stays.node, goes.node) {
+        if !alive || !self.is_idle(goes) || self.holds(stays.node, goes.node) {
             return false;
         }
         if self.holds(goes.node, stays.node) && !self.holds_by_merge(goes.node, stays.node) {
@@ -95,6 +93,14 @@ impl Graph {
         }
         self.merge(stays, goes);
         true
+    }
+
+    /// Whether an edge has not come to a result and its node does not run.
+    fn is_idle(&self, id: EdgeId) -> bool {
+        self.node(id.node).is_some_and(|node| {
+            let searching = node.edge(id.output).is_some_and(|edge| matches!(edge.state, EdgeState::Searching));
+            searching && matches!(node.exec, Work::Idle)
+        })
     }
 
     /// Whether a node holds another one, at any distance.

@@ -117,7 +117,9 @@ impl Graph {
     /// not become a build that hangs.
     fn is_stuck(&self, id: EdgeId) -> bool {
         let Some(edge) = self.edge(id) else { return false };
-        if !matches!(edge.state, EdgeState::Searching) || !self.waits(id) || edge.need != Need::Nothing {
+        // With news to be looked at it plans again.
+        let news = edge.queued.first().copied().unwrap_or_default();
+        if news || !matches!(edge.state, EdgeState::Searching) || !self.waits(id) || edge.need != Need::Nothing {
             return false;
         }
         if edge.deps.len() > FEW {

@@ -24,12 +24,7 @@ pub(crate) fn chown_fn(owner: Option<Owner>) -> Option<ChownFn> {
 }
 
 /// Sets owner and time of something that was made; a symbolic link is not followed.
-pub(crate) fn finish(
-    root: &Root,
-    path: &Path,
-    owner: Option<Owner>,
-    time: Option<Timestamp>,
-) -> Result<()> {
+pub(crate) fn finish(root: &Root, path: &Path, owner: Option<Owner>, time: Option<Timestamp>) -> Result<()> {
     if owner.is_none() && time.is_none() {
         return Ok(());
     }
@@ -79,9 +74,7 @@ pub fn mkdir(root: &Root, action: &FileActionMkDir, owner: Option<Owner>) -> Res
 pub fn mkfile(root: &Root, action: &FileActionMkFile, owner: Option<Owner>) -> Result<()> {
     let path = real_path(root, &action.path)?;
     let mode = action.mode as u32 & 0o777;
-    let mut file = root
-        .create_file(&path, mode, CreateFile::Truncate)
-        .map_err(Error::at("open", &path))?;
+    let mut file = root.create_file(&path, mode, CreateFile::Truncate).map_err(Error::at("open", &path))?;
     file.write_all(&action.data).map_err(Error::io("write", &path))?;
     drop(file);
     finish(root, &path, owner, timestamp(action.timestamp))
@@ -129,9 +122,9 @@ fn rm_path(root: &Root, path: &Path, allow_not_found: bool) -> Result<()> {
     let Some(name) = parts.pop() else {
         return Err(Error::Invalid("rmPath: invalid empty path".to_owned()));
     };
-    let directory = parts.iter().fold(std::path::PathBuf::from("/"), |path, part| {
-        path.join(std::ffi::OsStr::from_bytes(part))
-    });
+    let directory = parts
+        .iter()
+        .fold(std::path::PathBuf::from("/"), |path, part| path.join(std::ffi::OsStr::from_bytes(part)));
     let path = root
         .real_path(&directory)
         .map_err(Error::at("lstat", &directory))?

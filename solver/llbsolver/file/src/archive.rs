@@ -146,17 +146,13 @@ impl Unpacker {
         let header = entry.header();
         let mode = header.mode().map_err(damaged)? & 0o7777;
         let seconds = header.mtime().map_err(damaged)?;
-        let time = Timestamp {
-            seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
-            nanoseconds: 0,
-        };
+        let time = Timestamp { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanoseconds: 0 };
         let id = |id: u64| u32::try_from(id).unwrap_or(u32::MAX - 1);
         let owner = match self.owner {
             Some(owner) => owner,
-            None => Owner {
-                uid: id(header.uid().map_err(damaged)?),
-                gid: id(header.gid().map_err(damaged)?),
-            },
+            None => {
+                Owner { uid: id(header.uid().map_err(damaged)?), gid: id(header.gid().map_err(damaged)?) }
+            }
         };
         let device = (
             header.device_major().ok().flatten().unwrap_or(0),
@@ -180,9 +176,7 @@ impl Unpacker {
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default();
-                self.root
-                    .symlink(OsStr::from_bytes(&target), &path)
-                    .map_err(Error::at("symlink", &path))?;
+                self.root.symlink(OsStr::from_bytes(&target), &path).map_err(Error::at("symlink", &path))?;
             }
             EntryType::Link => {
                 let target = inside(&entry.link_name_bytes().unwrap_or_default())?;
@@ -193,10 +187,7 @@ impl Unpacker {
             EntryType::Char => self.node(&path, FileKind::CharDevice, mode, device)?,
             EntryType::Block => self.node(&path, FileKind::BlockDevice, mode, device)?,
             other => {
-                return Err(Error::Invalid(format!(
-                    "unhandled tar header type {}",
-                    other.as_byte()
-                )));
+                return Err(Error::Invalid(format!("unhandled tar header type {}", other.as_byte())));
             }
         }
         let handle = self.root.resolve_no_follow(&path).map_err(Error::at("lstat", &path))?;

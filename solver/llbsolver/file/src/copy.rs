@@ -26,12 +26,7 @@ pub(crate) fn clean_path(path: &str) -> String {
 ///
 /// # Errors
 /// When what is to be copied does not exist, or the system refuses.
-pub fn copy(
-    source: &Root,
-    dest: &Root,
-    action: &FileActionCopy,
-    owner: Option<Owner>,
-) -> Result<()> {
+pub fn copy(source: &Root, dest: &Root, action: &FileActionCopy, owner: Option<Owner>) -> Result<()> {
     let (from, to) = (clean_path(&action.src), clean_path(&action.dest));
     if !action.create_dest_path {
         check_destination(dest, action)?;

@@ -45,7 +45,10 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub(crate) fn at(op: &'static str, path: impl AsRef<Path>) -> impl FnOnce(buildkit_util_system::Error) -> Self {
+    pub(crate) fn at(
+        op: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(buildkit_util_system::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |error| match error {
             buildkit_util_system::Error::Io { source, .. } => Self::Path { op, path, cause: source },

@@ -19,8 +19,7 @@ pub fn resolve_owner(
     match of(&chown.user) {
         Some(User::ById(id)) => owner = Owner { uid: id, gid: id },
         Some(User::ByName(named)) => {
-            let root = users
-                .ok_or_else(|| Error::Invalid("invalid missing user mount".to_owned()))?;
+            let root = users.ok_or_else(|| Error::Invalid("invalid missing user mount".to_owned()))?;
             // A colon would ask for a group as well, and nobody has one in the name.
             if !named.name.is_empty() && !named.name.contains(':') {
                 match lookup_user(root, &named.name) {
@@ -35,8 +34,7 @@ pub fn resolve_owner(
     match of(&chown.group) {
         Some(User::ById(id)) => owner.gid = id,
         Some(User::ByName(named)) => {
-            let root = groups
-                .ok_or_else(|| Error::Invalid("invalid missing group mount".to_owned()))?;
+            let root = groups.ok_or_else(|| Error::Invalid("invalid missing group mount".to_owned()))?;
             match lookup_group(root, &named.name) {
                 Ok(gid) => owner.gid = gid,
                 Err(UserError::UnknownGroup(_)) => {}

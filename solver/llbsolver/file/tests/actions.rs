@@ -145,7 +145,8 @@ fn nothing_is_written_outside() {
 
 #[test]
 fn removal_stays_inside() {
-    for path in ["..", "/..", "a/../..", ".", "/", "*", "../*", "/../../*", "a/../../canary", "abs/*", "abs"] {
+    for path in ["..", "/..", "a/../..", ".", "/", "*", "../*", "/../../*", "a/../../canary", "abs/*", "abs"]
+    {
         for wildcard in [false, true] {
             let tree = Tree::new();
             tree.write("a/f", "1");
@@ -297,8 +298,7 @@ fn archive(entries: &[(&str, tar::EntryType, &str, &str)]) -> Vec<u8> {
 }
 
 fn add(source: &Tree, dest: &Tree, name: &str) -> Result<(), String> {
-    let action =
-        pb::FileActionCopy { attempt_unpack_docker_compatibility: true, ..copy_of(name, "/out/") };
+    let action = pb::FileActionCopy { attempt_unpack_docker_compatibility: true, ..copy_of(name, "/out/") };
     copy(&source.root, &dest.root, &action, None).map_err(|error| error.to_string())
 }
 
@@ -368,8 +368,7 @@ fn special_files_are_not_opened() {
     for (name, kind, device) in
         [("fifo", FileType::Fifo, 0), ("zero", FileType::CharacterDevice, makedev(1, 5))]
     {
-        mknodat(CWD, source.path(name), kind, Mode::from_raw_mode(0o644), device)
-            .expect("node (needs root)");
+        mknodat(CWD, source.path(name), kind, Mode::from_raw_mode(0o644), device).expect("node (needs root)");
         add(&source, &dest, &format!("/{name}")).expect("copies the node");
         let copied = fs::symlink_metadata(dest.path(&format!("out/{name}"))).expect("copied");
         let file_type = |meta: &fs::Metadata| meta.mode() & 0o170_000;

@@ -13,4 +13,4 @@ mod manager;
 pub use caches::{CacheMount, Sharing};
 pub use error::Error;
 pub use host::HostMount;
-pub use manager::{AgentRequest, ExecMounts, MountManager, SecretRequest};
+pub use manager::{AgentRequest, CacheRequest, ExecMounts, MountManager, SecretRequest};

@@ -117,6 +117,19 @@ impl MountManager {
     }
 }
 
+/// A cache directory that a step asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheRequest<'a> {
+    /// What it is found by.
+    pub id: &'a str,
+    /// Where it is mounted; for people.
+    pub dest: &'a str,
+    /// The tree that it starts as a copy of.
+    pub base: Option<&'a ImmutableRef>,
+    /// How steps share it.
+    pub sharing: Sharing,
+}
+
 /// The mounts of one step. Values outlive this.
 pub struct ExecMounts {
     inner: Arc<Inner>,
@@ -127,6 +140,21 @@ pub struct ExecMounts {
 }
 
 impl ExecMounts {
+    /// Takes all cache directories of a step at once, in an order that is the same for all steps, so
+    /// that two steps that lock the same ones never wait for each other. [`cache`](Self::cache) gives
+    /// them out afterwards. They are held as long as this.
+    ///
+    /// # Errors
+    /// As [`cache`](Self::cache).
+    pub async fn reserve(&self, requests: &[CacheRequest<'_>]) -> Result<(), Error> {
+        let mut ordered = requests.to_vec();
+        ordered.sort_by_key(|request| (request.id, request.base.map(|base| base.id().clone())));
+        for CacheRequest { id, dest, base, sharing } in ordered {
+            self.cache(id, dest, base, sharing).await?;
+        }
+        Ok(())
+    }
+
     /// The cache directory `id` for the mount at `dest`, which starts as a copy of `base`. Waits
     /// while another step has a locked one; dropping the future ends the wait.
     ///

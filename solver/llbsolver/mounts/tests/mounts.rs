@@ -92,6 +92,29 @@ async fn locked_directories_are_waited_for() {
 }
 
 #[tokio::test]
+async fn steps_that_lock_the_same_directories_never_wait_for_each_other() {
+    let fixture = Arc::new(Fixture::new().await);
+    let steps: Vec<TaskGuard<()>> = [["a", "b"], ["b", "a"], ["a", "b"], ["b", "a"]]
+        .map(|names| {
+            let fixture = fixture.clone();
+            spawn(async move {
+                for _ in 0..20 {
+                    let exec = fixture.mounts.exec("step", SessionGroup::default());
+                    let sharing = Sharing::Locked;
+                    let requests = names.map(|id| CacheRequest { id, dest: id, base: None, sharing });
+                    exec.reserve(&requests).await.expect("reserved");
+                    tokio::task::yield_now().await;
+                    exec.cache(names[0], names[0], None, sharing).await.expect("is held");
+                }
+            })
+        })
+        .into();
+    for step in steps {
+        step.await.expect("task");
+    }
+}
+
+#[tokio::test]
 async fn a2_21_ids_are_never_paths_and_never_meet() {
     let fixture = Fixture::new().await;
     let long = "x".repeat(1 << 20);

@@ -89,8 +89,7 @@ impl Domain for LlbDomain {
             (Some(a), Some(b)) => Some(relaxed(a, b)),
             (only, None) | (None, only) => only.clone(),
         };
-        (resources != active.resources)
-            .then(|| Arc::new(TypedVertex { resources, ..active.clone() }))
+        (resources != active.resources).then(|| Arc::new(TypedVertex { resources, ..active.clone() }))
     }
 
     fn wrap_error(&self, error: Error, vertex: &VertexSpec<Self>) -> Error {
@@ -99,9 +98,11 @@ impl Domain for LlbDomain {
             // `into_failed` keeps cancellations only.
             return Error::Cancelled;
         };
-        let is_first = !failed.error.details.iter().any(|detail| {
-            matches!(errdefs::parse(detail), Some(errdefs::ParsedDetail::Vertex(_)))
-        });
+        let is_first = !failed
+            .error
+            .details
+            .iter()
+            .any(|detail| matches!(errdefs::parse(detail), Some(errdefs::ParsedDetail::Vertex(_))));
         // A nested build has named the step that failed in it.
         if is_first {
             failed.error = failed.error.with(errdefs::vertex(digest));
@@ -117,10 +118,7 @@ impl Domain for LlbDomain {
 
 /// The op as it is on the wire.
 fn wire_op(vertex: &VertexSpec<LlbDomain>) -> pb::Op {
-    let input = |edge: &Edge| pb::Input {
-        digest: edge.vertex.0.to_string(),
-        index: edge.output.into(),
-    };
+    let input = |edge: &Edge| pb::Input { digest: edge.vertex.0.to_string(), index: edge.output.into() };
     pb::Op {
         inputs: vertex.inputs.iter().map(input).collect(),
         platform: Some(vertex.payload.platform.clone()),

@@ -16,6 +16,6 @@ pub use domain::{JobContext, LlbDomain, NestedBuilds, OpServices, Tree};
 pub use error::{Error, Result};
 pub use load::{DecodedDefinition, LoadOptions, Loaded, LoadedVertex, MAX_DEPTH, MAX_OP_SIZE, MAX_OPS};
 pub use spec::{
-    BuildSpec, DiffSpec, ExecSpec, FileActionSpec, FileInput, FileSpec, MountSpec, OpSpec,
-    PassthroughSpec, SourceSpec, TypedVertex,
+    BuildSpec, DiffSpec, ExecSpec, FileActionSpec, FileInput, FileSpec, MountSpec, OpSpec, PassthroughSpec,
+    SourceSpec, TypedVertex,
 };

@@ -109,10 +109,7 @@ impl DecodedDefinition {
             let raw = RawOp::decode(bytes).map_err(|error| Error::Wire(Arc::new(error)))?;
             for (at, input) in raw.op().inputs.iter().enumerate() {
                 if input.index < 0 {
-                    return Err(Error::Invalid(format!(
-                        "invalid input {at} output index {}",
-                        input.index
-                    )));
+                    return Err(Error::Invalid(format!("invalid input {at} output index {}", input.index)));
                 }
             }
             let sent = Digest::sha256(bytes);
@@ -142,10 +139,7 @@ impl DecodedDefinition {
     /// # Errors
     /// When the op is not a source.
     pub fn set_source(&mut self, at: usize, source: &pb::SourceOp) -> Result<()> {
-        let op = self
-            .ops
-            .get_mut(at)
-            .ok_or_else(|| Error::Invalid(format!("Definition has no op {at}")))?;
+        let op = self.ops.get_mut(at).ok_or_else(|| Error::Invalid(format!("Definition has no op {at}")))?;
         op.canonical = false;
         op.raw.set_source(source).map_err(|error| Error::Wire(Arc::new(error)))
     }
@@ -156,9 +150,7 @@ impl DecodedDefinition {
     /// When the definition makes no sense or asks for what is not supported.
     pub fn load(mut self, options: &LoadOptions<'_>) -> Result<Loaded> {
         if options.depth > MAX_DEPTH {
-            return Err(Error::TooLarge(format!(
-                "Definitions are nested more than {MAX_DEPTH} deep"
-            )));
+            return Err(Error::TooLarge(format!("Definitions are nested more than {MAX_DEPTH} deep")));
         }
         let edges = self.edges()?;
         let order = self.order(&edges)?;
@@ -226,8 +218,8 @@ impl DecodedDefinition {
         let mut ids: Vec<Digest> = self.ops.iter().map(|op| op.sent.clone()).collect();
         for &at in order {
             let inputs = &edges[at];
-            let unchanged = self.ops[at].canonical
-                && inputs.iter().all(|&input| ids[input] == self.ops[input].sent);
+            let unchanged =
+                self.ops[at].canonical && inputs.iter().all(|&input| ids[input] == self.ops[input].sent);
             if unchanged {
                 continue;
             }
@@ -299,12 +291,7 @@ fn output_index(index: i64) -> Result<u32> {
     u32::try_from(index).map_err(|_| Error::Invalid(format!("invalid output index {index}")))
 }
 
-fn edge(
-    vertices: &[LoadedVertex],
-    by_id: &HashMap<Digest, usize>,
-    id: &Digest,
-    output: u32,
-) -> Result<Edge> {
+fn edge(vertices: &[LoadedVertex], by_id: &HashMap<Digest, usize>, id: &Digest, output: u32) -> Result<Edge> {
     let vertex = by_id
         .get(id)
         .map(|&at| &vertices[at])

@@ -18,9 +18,7 @@ pub(crate) fn op_name(op: &OpSpec, inputs: &[&str]) -> String {
         OpSpec::File(spec) => file_name(&spec.actions),
         OpSpec::Build(_) => "build".to_owned(),
         OpSpec::Merge(_) => shortened(format!("merge ({})", inputs.join(", "))),
-        OpSpec::Diff(spec) => {
-            shortened(format!("diff {} -> {}", input(spec.lower), input(spec.upper)))
-        }
+        OpSpec::Diff(spec) => shortened(format!("diff {} -> {}", input(spec.lower), input(spec.upper))),
         OpSpec::Passthrough(spec) => format!("passthrough {}", spec.op.id),
     }
 }

@@ -104,11 +104,10 @@ mod tests {
         };
         let mkdir = pb::FileActionMkDir { path: "/d".to_owned(), owner: Some(owner), ..Default::default() };
         let link = pb::FileActionSymlink { newpath: "/n".to_owned(), ..Default::default() };
-        let empty = pb::FileActionCopy {
-            owner: Some(pb::ChownOpt::default()),
-            ..pb::FileActionCopy::default()
-        };
-        let action = |input, action| pb::FileAction { input, output: -1, action: Some(action), ..Default::default() };
+        let empty =
+            pb::FileActionCopy { owner: Some(pb::ChownOpt::default()), ..pb::FileActionCopy::default() };
+        let action =
+            |input, action| pb::FileAction { input, output: -1, action: Some(action), ..Default::default() };
         let op = pb::Op {
             inputs: vec![pb::Input { digest: "sha256:x".to_owned(), index: 2 }],
             platform: Some(pb::Platform::new("linux", "amd64")),

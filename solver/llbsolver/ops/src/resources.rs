@@ -9,8 +9,7 @@ const MAX_CPU: u32 = 8192;
 
 /// The limits that are the looser ones of both, field by field.
 pub(crate) fn relaxed(a: &LinuxResources, b: &LinuxResources) -> LinuxResources {
-    let (cpu_period, cpu_quota) =
-        bandwidth((a.cpu_period, a.cpu_quota), (b.cpu_period, b.cpu_quota));
+    let (cpu_period, cpu_quota) = bandwidth((a.cpu_period, a.cpu_quota), (b.cpu_period, b.cpu_quota));
     LinuxResources {
         // 0 is unlimited.
         memory: if a.memory == 0 || b.memory == 0 { 0 } else { a.memory.max(b.memory) },
@@ -87,9 +86,7 @@ fn format(set: &BTreeSet<u32>) -> String {
     }
     let parts: Vec<String> = ranges
         .iter()
-        .map(|(first, last)| {
-            if first == last { first.to_string() } else { format!("{first}-{last}") }
-        })
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
         .collect();
     parts.join(",")
 }

@@ -204,9 +204,6 @@ impl OpSpec {
 impl TypedVertex {
     /// The name that people gave the step, if any.
     pub fn custom_name(&self) -> Option<&str> {
-        self.description
-            .iter()
-            .find(|(key, _)| key == "llb.customname")
-            .map(|(_, value)| value.as_str())
+        self.description.iter().find(|(key, _)| key == "llb.customname").map(|(_, value)| value.as_str())
     }
 }

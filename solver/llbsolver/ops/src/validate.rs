@@ -6,8 +6,8 @@ use pb::file_action::Action;
 use pb::user_opt::User;
 
 use crate::spec::{
-    BuildSpec, DiffSpec, ExecSpec, FileActionSpec, FileInput, FileSpec, MountSpec, OpSpec,
-    PassthroughSpec, SourceSpec,
+    BuildSpec, DiffSpec, ExecSpec, FileActionSpec, FileInput, FileSpec, MountSpec, OpSpec, PassthroughSpec,
+    SourceSpec,
 };
 use crate::{Error, Result};
 
@@ -114,9 +114,8 @@ fn exec_mount(mount: &pb::Mount, inputs: usize, next_output: u32) -> Result<Moun
         return invalid(format!("invalid mount cache content {} for {dest}", mount.content_cache));
     };
     let sharing = match &mount.cache_opt {
-        Some(cache) => pb::CacheSharingOpt::try_from(cache.sharing).map_err(|_| {
-            Error::Invalid(format!("invalid cache sharing {} for {dest}", cache.sharing))
-        })?,
+        Some(cache) => pb::CacheSharingOpt::try_from(cache.sharing)
+            .map_err(|_| Error::Invalid(format!("invalid cache sharing {} for {dest}", cache.sharing)))?,
         None => pb::CacheSharingOpt::Shared,
     };
     if kind == pb::MountType::Cache && mount.cache_opt.is_none() {
@@ -142,8 +141,8 @@ fn exec_mount(mount: &pb::Mount, inputs: usize, next_output: u32) -> Result<Moun
         },
     };
     // Only these can become results; clients leave the field at 0 for the others.
-    let has_output = matches!(kind, pb::MountType::Bind | pb::MountType::Cache)
-        && mount.output != pb::SKIP_OUTPUT;
+    let has_output =
+        matches!(kind, pb::MountType::Bind | pb::MountType::Cache) && mount.output != pb::SKIP_OUTPUT;
     let output = if has_output {
         // Results are in the order of the mounts, whatever consumers think: any other numbers would
         // hand them the wrong trees.
@@ -228,9 +227,7 @@ fn file(op: pb::FileOp, inputs: usize) -> Result<FileSpec> {
     let outputs = outputs
         .into_iter()
         .enumerate()
-        .map(|(at, action)| {
-            action.ok_or_else(|| Error::Invalid(format!("missing output index {at}")))
-        })
+        .map(|(at, action)| action.ok_or_else(|| Error::Invalid(format!("missing output index {at}"))))
         .collect::<Result<Vec<_>>>()?;
     all_used("file", &used)?;
     let order = order(&actions, inputs)?;
@@ -335,10 +332,7 @@ fn build(op: pb::BuildOp, inputs: usize) -> Result<BuildSpec> {
 
 fn merge(op: pb::MergeOp, inputs: usize) -> Result<pb::MergeOp> {
     if op.inputs.len() != inputs {
-        return invalid(format!(
-            "invalid merge op: it lists {} inputs and has {inputs}",
-            op.inputs.len()
-        ));
+        return invalid(format!("invalid merge op: it lists {} inputs and has {inputs}", op.inputs.len()));
     }
     if inputs == 0 {
         return invalid("invalid merge op with no inputs");
@@ -387,9 +381,8 @@ fn passthrough(op: pb::PassthroughOp, inputs: usize) -> Result<PassthroughSpec> 
         .outputs
         .iter()
         .map(|&value| {
-            index(value, inputs).ok_or_else(|| {
-                Error::Invalid(format!("invalid passthrough output input index {value}"))
-            })
+            index(value, inputs)
+                .ok_or_else(|| Error::Invalid(format!("invalid passthrough output input index {value}")))
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(PassthroughSpec { op, outputs })

@@ -47,14 +47,10 @@ struct Part {
 
 /// Loads one op through the front door, with an input of as many outputs as it could name.
 fn key(op: &[u8]) -> Result<KeyMap, String> {
-    let wire = |op: pb::op::Op, inputs| {
-        RawOp::new(pb::Op { inputs, op: Some(op), ..pb::Op::default() })
-    };
+    let wire = |op: pb::op::Op, inputs| RawOp::new(pb::Op { inputs, op: Some(op), ..pb::Op::default() });
     let raw = RawOp::decode(op).map_err(|error| error.to_string())?;
-    let source = wire(
-        pb::op::Op::Source(pb::SourceOp { identifier: "local://x".to_owned(), attrs: vec![] }),
-        vec![],
-    );
+    let source =
+        wire(pb::op::Op::Source(pb::SourceOp { identifier: "local://x".to_owned(), attrs: vec![] }), vec![]);
     let input = pb::Input { digest: source.digest().to_string(), index: 0 };
     let wide = wire(
         pb::op::Op::Passthrough(pb::PassthroughOp { id: "wide".to_owned(), outputs: vec![0; 64] }),
@@ -64,10 +60,8 @@ fn key(op: &[u8]) -> Result<KeyMap, String> {
     let mut op = raw.clone();
     let digests = vec![wide.digest().to_string(); raw.op().inputs.len()];
     op.set_input_digests(digests).map_err(|error| error.to_string())?;
-    let last = pb::Op {
-        inputs: vec![pb::Input { digest: op.digest().to_string(), index: 0 }],
-        ..pb::Op::default()
-    };
+    let last =
+        pb::Op { inputs: vec![pb::Input { digest: op.digest().to_string(), index: 0 }], ..pb::Op::default() };
     let definition = pb::Definition {
         def: [source, wide, op, RawOp::new(last)].map(|op| op.encoded().clone()).to_vec(),
         ..pb::Definition::default()
@@ -186,8 +180,7 @@ fn other_keys() {
 
 #[test]
 fn source_keys() {
-    let cases: Vec<Case> =
-        serde_json::from_str(include_str!("vectors/source-local.json")).expect("vectors");
+    let cases: Vec<Case> = serde_json::from_str(include_str!("vectors/source-local.json")).expect("vectors");
     assert!(!cases.is_empty());
     for case in cases {
         let Some(preimage) = case.preimage else { continue };

@@ -1,9 +1,7 @@
 //! Definitions that are refused, definitions that are not, and what becomes of those.
 
 use buildkit_errdefs::{Classify as _, Kind};
-use buildkit_solver_llbsolver_ops::{
-    DecodedDefinition, FileInput, LoadOptions, Loaded, OpSpec,
-};
+use buildkit_solver_llbsolver_ops::{DecodedDefinition, FileInput, LoadOptions, Loaded, OpSpec};
 use buildkit_solver_pb as pb;
 use pb::op::Op;
 use pb::{RawOp, file_action::Action};
@@ -93,10 +91,7 @@ fn diff(lower: i64, upper: i64) -> Op {
 }
 
 fn build(input: i64) -> Op {
-    let inputs = pb::map::from_map([(
-        pb::LLB_DEFINITION_INPUT.to_owned(),
-        pb::BuildInput { input },
-    )]);
+    let inputs = pb::map::from_map([(pb::LLB_DEFINITION_INPUT.to_owned(), pb::BuildInput { input })]);
     Op::Build(pb::BuildOp { builder: pb::LLB_BUILDER, inputs, ..pb::BuildOp::default() })
 }
 
@@ -324,8 +319,7 @@ fn digests_are_those_of_the_deterministic_encoding() {
 fn a_changed_source_changes_all_above() {
     let a = source("a");
     let above = passthrough_of(&a);
-    let mut decoded =
-        DecodedDefinition::decode(definition(&[&a, &above, &last(&above)])).expect("decodes");
+    let mut decoded = DecodedDefinition::decode(definition(&[&a, &above, &last(&above)])).expect("decodes");
     let found: Vec<_> = decoded.sources().map(|(at, op)| (at, op.identifier.clone())).collect();
     assert_eq!(found, [(0, "local://a".to_owned())]);
     let other = pb::SourceOp { identifier: "local://other".to_owned(), attrs: vec![] };
@@ -401,14 +395,16 @@ fn any_op() -> impl Strategy<Value = Op> {
         prop::collection::vec(any_action(), 0..5).prop_map(file),
         prop::collection::vec((any_index(), any_index(), -1..6), 0..4).prop_map(|mounts| {
             let dests = ["/", "/a", "/b", "/"];
-            exec(mounts
-                .into_iter()
-                .zip(dests)
-                .map(|((input, output, mount_type), dest)| pb::Mount {
-                    mount_type,
-                    ..mount(dest, input, output)
-                })
-                .collect())
+            exec(
+                mounts
+                    .into_iter()
+                    .zip(dests)
+                    .map(|((input, output, mount_type), dest)| pb::Mount {
+                        mount_type,
+                        ..mount(dest, input, output)
+                    })
+                    .collect(),
+            )
         }),
         indexes().prop_map(|indexes| merge(&indexes)),
         indexes().prop_map(|indexes| passthrough(&indexes)),

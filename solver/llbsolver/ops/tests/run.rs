@@ -15,9 +15,7 @@ use buildkit_errdefs::Classify as _;
 use buildkit_executor::{ContainerMount, Executor, Exit, ProcessSpec, RunRequest};
 use buildkit_frontend::BridgeError;
 use buildkit_session::{SessionGroup, SessionManager};
-use buildkit_solver::{
-    Job, JobId, MemoryKeyStore, OpContext, ResultId, ResultStore, Solver, SolverOptions,
-};
+use buildkit_solver::{Job, JobId, MemoryKeyStore, OpContext, ResultId, ResultStore, Solver, SolverOptions};
 use buildkit_solver_errdefs::{ParsedDetail, Subject, parse};
 use buildkit_solver_llbsolver_mounts::MountManager;
 use buildkit_solver_llbsolver_ops::{
@@ -121,9 +119,8 @@ struct Nested(OnceLock<Weak<Job<LlbDomain>>>);
 impl NestedBuilds for Nested {
     async fn solve(&self, definition: pb::Definition, depth: u32) -> Result<Tree, BridgeError> {
         let job = self.0.get().and_then(Weak::upgrade).expect("the job is alive");
-        let loaded = load(definition, depth).map_err(|error| {
-            BridgeError::from(RemoteError::new(error.kind(), error.to_string()))
-        })?;
+        let loaded = load(definition, depth)
+            .map_err(|error| BridgeError::from(RemoteError::new(error.kind(), error.to_string())))?;
         match job.build(&loaded.graph(), loaded.root.clone()).await {
             Ok(result) => Ok(result.output),
             Err(buildkit_solver::Error::Op(Error::Failed(failed))) => Err(failed),
@@ -348,17 +345,13 @@ async fn a_failing_process_leaves_its_state() {
     let base = files(&[("/x", "x")]);
     let run = exec(&base, &["fail", "7"], vec![]);
     let failed = fixture.build(&[&base, &run]).await.expect_err("fails");
-    assert_eq!(
-        failed.error.message,
-        "process \"fail 7\" did not complete successfully: exit code: 7"
-    );
+    assert_eq!(failed.error.message, "process \"fail 7\" did not complete successfully: exit code: 7");
     let details: Vec<_> = failed.error.details.iter().filter_map(parse).collect();
     assert!(details.contains(&ParsedDetail::Exit(7)), "{details:?}");
     assert!(details.contains(&ParsedDetail::Vertex(run.digest().to_string())), "{details:?}");
     let state = failed.state.expect("has a state");
     assert_eq!((state.inputs.len(), state.mounts.len()), (1, 1));
-    let op: serde_json::Value =
-        serde_json::from_str(&state.op_json.clone().expect("the op")).expect("JSON");
+    let op: serde_json::Value = serde_json::from_str(&state.op_json.clone().expect("the op")).expect("JSON");
     assert_eq!(op["exec"]["meta"]["args"][0], "fail");
     assert_eq!(op["inputs"][0]["digest"], base.digest().as_str());
     assert_eq!(read(&state.mounts[0], "trace").await.as_deref(), Some("was here"));
@@ -388,10 +381,7 @@ async fn failing_file_actions_say_what_and_where() {
     assert_eq!(failed.state.expect("has a state").subject, Some(Subject::Cache(0)));
 
     let rm = Action::Rm(pb::FileActionRm { path: "/gone".to_owned(), ..Default::default() });
-    let op = file(
-        vec![input(&base, 0)],
-        vec![action(0, -1, -1, mkfile("/made", "m")), action(1, -1, 0, rm)],
-    );
+    let op = file(vec![input(&base, 0)], vec![action(0, -1, -1, mkfile("/made", "m")), action(1, -1, 0, rm)]);
     let failed = fixture.build(&[&base, &op]).await.expect_err("fails");
     assert_eq!(failed.error.message, "stat /gone: no such file or directory");
     let state = failed.state.expect("has a state");
@@ -437,15 +427,11 @@ async fn trees_are_merged_compared_and_handed_on() {
 
 /// An op that builds the definition of `inner`, and the file op that holds it.
 fn nested(inner: &[&RawOp]) -> [RawOp; 2] {
-    let last = RawOp::new(pb::Op {
-        inputs: vec![input(inner[inner.len() - 1], 0)],
-        ..pb::Op::default()
-    });
+    let last = RawOp::new(pb::Op { inputs: vec![input(inner[inner.len() - 1], 0)], ..pb::Op::default() });
     let def = inner.iter().map(|op| op.encoded().clone()).chain([last.encoded().clone()]).collect();
     let bytes = pb::Definition { def, ..pb::Definition::default() }.encode_to_vec();
     let holder = file(vec![], vec![action(-1, -1, 0, mkfile("/llb", bytes))]);
-    let definition =
-        [(pb::LLB_DEFINITION_INPUT.to_owned(), pb::BuildInput { input: 0 })];
+    let definition = [(pb::LLB_DEFINITION_INPUT.to_owned(), pb::BuildInput { input: 0 })];
     let build = pb::BuildOp {
         builder: pb::LLB_BUILDER,
         inputs: pb::map::from_map(definition),

@@ -84,8 +84,5 @@ fn contents(paths: Vec<String>) -> Vec<Selector> {
     if paths.iter().any(|path| path.is_empty() || path == "/") {
         return Vec::new();
     }
-    paths
-        .into_iter()
-        .map(|path| Selector { path, follow_links: true, ..Selector::default() })
-        .collect()
+    paths.into_iter().map(|path| Selector { path, follow_links: true, ..Selector::default() }).collect()
 }

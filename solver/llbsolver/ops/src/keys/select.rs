@@ -28,13 +28,14 @@ pub(super) fn dedupe(selectors: &[Selector]) -> Vec<Selector> {
             .filter(|selector| selector.follow_links == follow)
             .map(|selector| selector.path.clone())
             .collect();
-        dedupe_paths(paths)
-            .into_iter()
-            .map(move |path| Selector { path, follow_links: follow, ..Selector::default() })
+        dedupe_paths(paths).into_iter().map(move |path| Selector {
+            path,
+            follow_links: follow,
+            ..Selector::default()
+        })
     };
     let filtered = selectors.iter().filter(|selector| selector.has_wildcard_or_filters()).cloned();
-    let mut out: Vec<Selector> =
-        plain(false).chain(plain(true)).chain(filtered).collect();
+    let mut out: Vec<Selector> = plain(false).chain(plain(true)).chain(filtered).collect();
     out.sort_by(|a, b| a.path.cmp(&b.path));
     out
 }

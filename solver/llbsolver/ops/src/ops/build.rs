@@ -45,8 +45,9 @@ impl BuildOp {
             .await
             .map_err(|error| failed(Kind::Internal, error.to_string()))?
             .map_err(|error| failed(error.kind(), error.to_string()))?;
-        Definition::decode(&bytes[..])
-            .map_err(|error| failed(Kind::InvalidArgument, format!("failed to parse llb definition: {error}")))
+        Definition::decode(&bytes[..]).map_err(|error| {
+            failed(Kind::InvalidArgument, format!("failed to parse llb definition: {error}"))
+        })
     }
 }
 

@@ -118,9 +118,9 @@ impl ExecOp {
                     prepared.caches.push(cache);
                     Some(ContainerMount::Snapshot { mount: source, selector: mount.selector.clone() })
                 }
-                pb::MountType::Tmpfs => {
-                    Some(ContainerMount::Tmpfs { size: mount.tmpfs_opt.as_ref().map_or(0, |tmpfs| tmpfs.size) })
-                }
+                pb::MountType::Tmpfs => Some(ContainerMount::Tmpfs {
+                    size: mount.tmpfs_opt.as_ref().map_or(0, |tmpfs| tmpfs.size),
+                }),
                 pb::MountType::Secret => Self::secret(&special, mount, &mut prepared).await?,
                 pb::MountType::Ssh => Self::agent(&special, mount, &mut prepared).await?,
             };
@@ -276,11 +276,7 @@ impl ExecOp {
             mounts: std::mem::take(&mut prepared.mounts),
             process: ProcessSpec {
                 meta,
-                io: ProcessIo {
-                    stdin: None,
-                    stdout: log(LogStream::Stdout),
-                    stderr: log(LogStream::Stderr),
-                },
+                io: ProcessIo { stdin: None, stdout: log(LogStream::Stdout), stderr: log(LogStream::Stderr) },
                 resize: None,
                 signals: None,
             },
@@ -308,9 +304,8 @@ impl ExecOp {
         outputs: Vec<(usize, Output)>,
         scratch: Vec<(usize, MutableRef)>,
     ) -> FailedState {
-        let input_of = |at: usize| {
-            spec.mounts[at].input.and_then(|input| inputs.get(input).cloned().flatten())
-        };
+        let input_of =
+            |at: usize| spec.mounts[at].input.and_then(|input| inputs.get(input).cloned().flatten());
         let mount_inputs: Vec<Tree> = (0..spec.mounts.len()).map(input_of).collect();
         let mut mounts = mount_inputs.clone();
         let written = outputs.into_iter().filter_map(|(at, output)| match output {

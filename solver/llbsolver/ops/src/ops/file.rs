@@ -212,8 +212,7 @@ impl Run {
         let spec = self.spec()?;
         // All side by side; the first error ends the wait.
         let needs = needs.into_iter().map(|(at, made)| async move { Ok::<_, Error>((at, made.await?)) });
-        let made: HashMap<usize, Tree> =
-            futures::future::try_join_all(needs).await?.into_iter().collect();
+        let made: HashMap<usize, Tree> = futures::future::try_join_all(needs).await?.into_iter().collect();
         let tree = |input: FileInput| match input {
             FileInput::Scratch => None,
             FileInput::Input(at) => self.input(at),
@@ -263,8 +262,7 @@ impl Run {
             drop(reads);
             (active, result)
         });
-        let (active, result) =
-            work.await.map_err(|error| failed(Kind::Internal, error.to_string()))?;
+        let (active, result) = work.await.map_err(|error| failed(Kind::Internal, error.to_string()))?;
         match result {
             Ok(()) => Ok(active),
             Err(error) => Err(self.with_state(&error, at, active).await),
@@ -350,10 +348,7 @@ mod tests {
         // One after another.
         assert_eq!(chains(spec(&[(I(0), S), (A(0), S), (A(1), S)], &[2])), [[0, 1, 2]]);
         // The first one's tree is a result too.
-        assert_eq!(
-            chains(spec(&[(I(0), S), (A(0), S)], &[0, 1])),
-            [vec![0], vec![1]]
-        );
+        assert_eq!(chains(spec(&[(I(0), S), (A(0), S)], &[0, 1])), [vec![0], vec![1]]);
         // Two go on from the same tree; what they copy from comes first.
         assert_eq!(
             chains(spec(&[(S, S), (A(0), S), (A(0), S), (A(1), A(2))], &[3])),

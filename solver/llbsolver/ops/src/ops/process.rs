@@ -9,9 +9,9 @@ use buildkit_session::SessionGroup;
 use buildkit_solver_pb as pb;
 use buildkit_util_system::default_path_env;
 
+use crate::Result;
 use crate::domain::{OpServices, failed};
 use crate::spec::{ExecSpec, TypedVertex};
-use crate::Result;
 
 /// What the process of a vertex is, without its environment's secrets.
 pub(super) fn meta(spec: &ExecSpec, vertex: &TypedVertex, readonly_root: bool) -> Result<Meta> {
@@ -112,9 +112,8 @@ pub(super) async fn secret_env(
             .secret_value(group, &secret.id, secret.optional)
             .await
             .map_err(|error| failed(error.kind(), error.to_string()))?;
-        let value = String::from_utf8(found.unwrap_or_default()).map_err(|_| {
-            failed(Kind::InvalidArgument, format!("secret {} is not valid UTF-8", secret.id))
-        })?;
+        let value = String::from_utf8(found.unwrap_or_default())
+            .map_err(|_| failed(Kind::InvalidArgument, format!("secret {} is not valid UTF-8", secret.id)))?;
         env.push(format!("{}={value}", secret.name));
     }
     Ok(env)

@@ -32,14 +32,11 @@ impl SourceOp {
         let OpSpec::Source(spec) = &self.vertex.op else {
             return Err(buildkit_source::Error::Invalid("Vertex is not a source".to_owned()));
         };
-        let instance = self
-            .services
-            .sources
-            .resolve(&Identifier {
-                scheme: spec.scheme.clone(),
-                reference: spec.reference.clone(),
-                attrs: to_map(spec.op.attrs.clone()),
-            })?;
+        let instance = self.services.sources.resolve(&Identifier {
+            scheme: spec.scheme.clone(),
+            reference: spec.reference.clone(),
+            attrs: to_map(spec.op.attrs.clone()),
+        })?;
         Ok(self.instance.get_or_init(|| instance).clone())
     }
 
@@ -72,8 +69,12 @@ fn key_error(error: buildkit_source::Error) -> Error {
 #[async_trait]
 impl Op<LlbDomain> for SourceOp {
     async fn cache_map(&self, cx: &OpContext<LlbDomain>, index: usize) -> Result<CacheMapStep<LlbDomain>> {
-        let key =
-            self.instance().map_err(key_error)?.cache_key(&self.context(cx), index).await.map_err(key_error)?;
+        let key = self
+            .instance()
+            .map_err(key_error)?
+            .cache_key(&self.context(cx), index)
+            .await
+            .map_err(key_error)?;
         let map = source_key(&key.key);
         let preimage = Some(map.preimage());
         Ok(CacheMapStep { map: CacheMap { digest: map.digest, deps: Vec::new(), preimage }, done: key.done })
