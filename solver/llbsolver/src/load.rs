@@ -86,6 +86,11 @@ fn load_now(core: &BuildCore, definition: &Definition, depth: u32) -> Result<Loa
                 .map_err(|error| refused(error.kind(), error.to_string()))?;
         }
     }
+    // Steps that ignore the cache start with empty cache directories.
+    let mounts = &options.solver.domain().services().mounts;
+    for id in loaded.pruned_cache_mounts().keys() {
+        mounts.prune_cache_mounts(id);
+    }
     let sources = Sources::new(definition.source.as_ref(), &loaded.sent);
     Ok(LoadedGraph { graph: loaded.graph(), root: loaded.root, sources })
 }

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use buildkit_util_cachedigest::Digest;
@@ -31,6 +31,8 @@ struct State {
     /// Superseded events are `None`.
     events: Vec<Option<Event>>,
     latest_status: HashMap<(Digest, String), usize>,
+    /// Vertices that started and have not ended.
+    running: HashSet<Digest>,
     closed: bool,
 }
 
@@ -46,6 +48,13 @@ impl Bus {
             let mut state = self.shared.state.lock();
             if state.closed {
                 return;
+            }
+            if let Event::Vertex(vertex) = &event {
+                if vertex.started.is_some() && vertex.completed.is_none() {
+                    state.running.insert(vertex.digest.clone());
+                } else {
+                    state.running.remove(&vertex.digest);
+                }
             }
             let position = state.events.len();
             if let Event::Status(status) = &event {
@@ -63,6 +72,24 @@ impl Bus {
     pub fn close(&self) {
         self.shared.state.lock().closed = true;
         self.shared.changed.notify_waiters();
+    }
+
+    /// Whether no vertex runs.
+    pub fn is_settled(&self) -> bool {
+        self.shared.state.lock().running.is_empty()
+    }
+
+    /// Waits until no vertex runs.
+    pub async fn settled(&self) {
+        loop {
+            let changed = self.shared.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.is_settled() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Whether the bus was closed.
