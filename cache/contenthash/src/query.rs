@@ -40,12 +40,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`Error::NotFound`] for a path that is not there, in upstream's words; see there for others.
-    pub fn checksum(
-        &mut self,
-        root: Option<&Root>,
-        path: &str,
-        options: &ChecksumOptions,
-    ) -> Result<Digest> {
+    pub fn checksum(&mut self, root: Option<&Root>, path: &str, options: &ChecksumOptions) -> Result<Digest> {
         if !options.wildcard && options.include.is_empty() && options.exclude.is_empty() {
             return self.checksum_path(root, path.as_bytes(), options.follow_links);
         }
@@ -120,9 +115,8 @@ impl Tree {
         let resolved = key::to_path(&start);
         // The record itself, then what is in it and behind.
         let first = self.records.get_key_value(&start).into_iter();
-        let rest = self
-            .records
-            .range::<Vec<u8>, _>((Bound::Included(&key::header(&start)), Bound::Unbounded));
+        let rest =
+            self.records.range::<Vec<u8>, _>((Bound::Included(&key::header(&start)), Bound::Unbounded));
         // Headers of the directories around, outermost first.
         let mut around: Vec<Found> = Vec::new();
         let mut matched: Vec<u8> = Vec::new();
@@ -233,9 +227,7 @@ fn wanted(
     parent: Option<&Found>,
 ) -> Result<bool> {
     let top = MatchInfo::default();
-    let fail = |what: &'static str| {
-        move |error| Error::Pattern(format!("failed to match {what}: {error}"))
-    };
+    let fail = |what: &'static str| move |error| Error::Pattern(format!("failed to match {what}: {error}"));
     if let Some(include) = include {
         let parent = parent.map_or(&top, |parent| &parent.include_info);
         let hit = include

@@ -46,8 +46,7 @@ pub(crate) fn scan(tree: &mut Tree, root: &Root, path: &[u8], follow: bool) -> R
     add(tree, root, around, stat.kind)?;
     let mut directories = vec![around.to_vec()];
     while let Some(directory) = directories.pop() {
-        let entries =
-            root.read_dir(os_path(&directory)).map_err(|source| io("open", &directory, source))?;
+        let entries = root.read_dir(os_path(&directory)).map_err(|source| io("open", &directory, source))?;
         for entry in entries {
             let path = [&directory[..], b"/", entry.name.as_bytes()].concat();
             let kind = match entry.kind {
@@ -76,8 +75,7 @@ fn add(tree: &mut Tree, root: &Root, path: &[u8], kind: FileKind) -> Result<bool
             Record::new(Kind::Dir)
         }
         FileKind::Symlink => {
-            let target =
-                root.readlink(os_path(path)).map_err(|source| io("readlink", path, source))?;
+            let target = root.readlink(os_path(path)).map_err(|source| io("readlink", path, source))?;
             Record { target: target.as_bytes().into(), ..Record::new(Kind::Symlink) }
         }
         _ => Record::new(Kind::File),

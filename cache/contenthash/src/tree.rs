@@ -61,12 +61,7 @@ impl Tree {
 
     /// The digest of one path, which is hashed now if it is not known. `follow` says whether a
     /// symbolic link at its end is followed; those on the way are.
-    pub(crate) fn checksum_path(
-        &mut self,
-        root: Option<&Root>,
-        path: &[u8],
-        follow: bool,
-    ) -> Result<Digest> {
+    pub(crate) fn checksum_path(&mut self, root: Option<&Root>, path: &[u8], follow: bool) -> Result<Digest> {
         let wanted = key::of_path(&key::clean(path));
         let (_, found) = self.follow(&wanted, follow)?;
         if let Some(Record { hash: Some(hash), .. }) = found {

@@ -118,7 +118,8 @@ async fn changes_that_are_told_are_believed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn questions_side_by_side_agree() {
     let fixture = Fixture::new().await;
-    let files: Vec<(String, String)> = (0..200).map(|at| (format!("d{}/f{at}", at % 7), at.to_string())).collect();
+    let files: Vec<(String, String)> =
+        (0..200).map(|at| (format!("d{}/f{at}", at % 7), at.to_string())).collect();
     let files: Vec<(&str, &str)> = files.iter().map(|(path, data)| (path.as_str(), data.as_str())).collect();
     let tree = fixture.tree(&files).await;
     let mount = tree.mount_local().await.expect("mounts");
@@ -132,9 +133,8 @@ async fn questions_side_by_side_agree() {
         })
     });
     for (path, asked) in paths.into_iter().zip(asked) {
-        let alone = buildkit_cache_contenthash::Tree::new()
-            .checksum(Some(&root), path, &options())
-            .expect("hashes");
+        let alone =
+            buildkit_cache_contenthash::Tree::new().checksum(Some(&root), path, &options()).expect("hashes");
         assert_eq!(asked.await.expect("runs"), alone, "{path}");
     }
 }

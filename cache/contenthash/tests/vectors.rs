@@ -208,8 +208,7 @@ fn decoded(xattrs: &BTreeMap<String, String>) -> BTreeMap<String, bytes::Bytes> 
 
 #[test]
 fn digests_of_files() {
-    let cases: Vec<Header> =
-        serde_json::from_str(include_str!("vectors/headers.json")).expect("vectors");
+    let cases: Vec<Header> = serde_json::from_str(include_str!("vectors/headers.json")).expect("vectors");
     assert!(!cases.is_empty());
     for case in cases {
         let stat = Stat {
@@ -236,8 +235,7 @@ fn digests_of_files() {
 
 #[test]
 fn checksums_after_changes() {
-    let cases: Vec<Changes> =
-        serde_json::from_str(include_str!("vectors/changes.json")).expect("vectors");
+    let cases: Vec<Changes> = serde_json::from_str(include_str!("vectors/changes.json")).expect("vectors");
     assert!(!cases.is_empty());
     for case in cases {
         let mut updater = TreeUpdater::new(Tree::new());

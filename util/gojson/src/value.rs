@@ -188,8 +188,7 @@ mod tests {
     #[test]
     fn map_keys_are_sorted_and_escaped() {
         let map: BTreeMap<String, i64> =
-            [("b".to_owned(), 1), ("a<".to_owned(), 2), ("Z".to_owned(), 3), ("ä".to_owned(), 4)]
-                .into();
+            [("b".to_owned(), 1), ("a<".to_owned(), 2), ("Z".to_owned(), 3), ("ä".to_owned(), 4)].into();
         assert_eq!(to_string(&map), "{\"Z\":3,\"a\\u003c\":2,\"b\":1,\"ä\":4}");
         assert_eq!(to_string(&BTreeMap::<String, i64>::new()), "{}");
     }

@@ -18,8 +18,7 @@ struct Number {
 
 #[test]
 fn strings_are_those_of_go() {
-    let cases: Vec<Text> =
-        serde_json::from_str(include_str!("vectors/strings.json")).expect("vectors");
+    let cases: Vec<Text> = serde_json::from_str(include_str!("vectors/strings.json")).expect("vectors");
     assert!(!cases.is_empty());
     for case in cases {
         let input = hex::decode(&case.input).expect("hex");
@@ -43,15 +42,13 @@ fn check(case: &Number, number: Result<Float, NotFinite>) {
 
 #[test]
 fn numbers_are_those_of_go() {
-    let cases: Vec<Number> =
-        serde_json::from_str(include_str!("vectors/float64.json")).expect("vectors");
+    let cases: Vec<Number> = serde_json::from_str(include_str!("vectors/float64.json")).expect("vectors");
     assert!(!cases.is_empty());
     for case in cases {
         let bits = u64::from_str_radix(&case.bits, 16).expect("hex");
         check(&case, Float::f64(f64::from_bits(bits)));
     }
-    let cases: Vec<Number> =
-        serde_json::from_str(include_str!("vectors/float32.json")).expect("vectors");
+    let cases: Vec<Number> = serde_json::from_str(include_str!("vectors/float32.json")).expect("vectors");
     assert!(!cases.is_empty());
     for case in cases {
         let bits = u32::from_str_radix(&case.bits, 16).expect("hex");

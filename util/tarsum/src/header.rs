@@ -88,10 +88,8 @@ impl<'a> Header<'a> {
             return Err(UnknownMode(mode));
         };
         let bit = |go: u32, posix: u32| if mode & go != 0 { posix } else { 0 };
-        let posix = (mode & m::PERM)
-            | bit(m::SETUID, 0o4000)
-            | bit(m::SETGID, 0o2000)
-            | bit(m::STICKY, 0o1000);
+        let posix =
+            (mode & m::PERM) | bit(m::SETUID, 0o4000) | bit(m::SETGID, 0o2000) | bit(m::STICKY, 0o1000);
         Ok(Self {
             mode: posix.into(),
             uid: uid.into(),
@@ -116,29 +114,18 @@ impl<'a> Header<'a> {
         write(b"name");
         write(self.name);
         // Writing to a string does not fail.
-        let _ = write!(
-            text,
-            "mode{}uid{}gid{}size{}typeflag",
-            self.mode, self.uid, self.gid, self.size
-        );
+        let _ = write!(text, "mode{}uid{}gid{}size{}typeflag", self.mode, self.uid, self.gid, self.size);
         write(text.as_bytes());
-        for part in [
-            &[self.typeflag][..],
-            b"linkname",
-            self.linkname,
-            b"uname",
-            self.uname,
-            b"gname",
-            self.gname,
-        ] {
+        for part in
+            [&[self.typeflag][..], b"linkname", self.linkname, b"uname", self.uname, b"gname", self.gname]
+        {
             write(part);
         }
         text.clear();
         let _ = write!(text, "devmajor{}devminor{}", self.devmajor, self.devminor);
         write(text.as_bytes());
 
-        let mut counted: Vec<_> =
-            xattrs.into_iter().filter(|(name, _)| is_hashed_xattr(name)).collect();
+        let mut counted: Vec<_> = xattrs.into_iter().filter(|(name, _)| is_hashed_xattr(name)).collect();
         counted.sort_unstable();
         for (name, value) in counted {
             write(name);
@@ -150,8 +137,7 @@ impl<'a> Header<'a> {
 /// Whether an extended attribute takes part in digests: of those that the system manages
 /// (`security.`, `system.`) only file capabilities do.
 pub fn is_hashed_xattr(name: &[u8]) -> bool {
-    name == b"security.capability"
-        || !(name.starts_with(b"security.") || name.starts_with(b"system."))
+    name == b"security.capability" || !(name.starts_with(b"security.") || name.starts_with(b"system."))
 }
 
 #[cfg(test)]
@@ -221,9 +207,6 @@ mod tests {
             ],
         );
         let plain = text(&header, &[]);
-        assert_eq!(
-            with.strip_prefix(&plain),
-            Some("security.capabilitycaptrusted.t3user.a1user.b2")
-        );
+        assert_eq!(with.strip_prefix(&plain), Some("security.capabilitycaptrusted.t3user.a1user.b2"));
     }
 }

@@ -33,8 +33,7 @@ struct Fields {
 
 #[test]
 fn headers_are_those_of_go() {
-    let cases: Vec<Case> =
-        serde_json::from_str(include_str!("vectors/headers.json")).expect("vectors");
+    let cases: Vec<Case> = serde_json::from_str(include_str!("vectors/headers.json")).expect("vectors");
     assert!(!cases.is_empty());
     for case in cases {
         let fields = &case.header;
