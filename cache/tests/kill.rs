@@ -49,8 +49,8 @@ async fn build_for_ever(cache: &CacheManager, worker: usize) -> Result<(), Error
         if round % 8 == 7 {
             cache.prune(&[GcPolicy { max_used_space: 1 << 20, ..GcPolicy::default() }], |_| {}).await?;
         }
-        println!("\nround {name}");
-        std::io::stdout().flush().expect("flush");
+        // One write, so that lines of several workers do not mix.
+        std::io::stdout().write_all(format!("\nround {name}\n").as_bytes()).expect("write");
     }
     Ok(())
 }
