@@ -2,6 +2,7 @@
 //!
 //! A library only so that several binaries can be built of it: `buildkitd` with every kind of worker,
 //! `buildd-standalone` and `buildd-containerd` with one kind each.
+#![deny(unsafe_code)]
 
 mod daemon;
 mod flags;

@@ -1,4 +1,5 @@
 //! The build daemon with the containerd worker only.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

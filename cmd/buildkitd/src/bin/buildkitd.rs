@@ -1,4 +1,5 @@
 //! The build daemon with every kind of worker.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
