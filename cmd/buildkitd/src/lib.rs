@@ -13,6 +13,7 @@ mod settings;
 mod wire;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -29,6 +30,9 @@ pub struct WorkerKinds {
 
 /// First argument of a process that only checks the database in the directory that follows.
 pub(crate) const PROBE_ARGUMENT: &str = "metadata-probe";
+
+/// How long tasks may take to end after all builds have.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Runs a daemon named `name` to its end.
 pub fn main(name: &str, kinds: WorkerKinds) -> ExitCode {
@@ -80,7 +84,8 @@ fn run(flags: &Flags, kinds: WorkerKinds) -> anyhow::Result<()> {
         .thread_name("buildkitd")
         .build()?;
     let result = runtime.block_on(daemon::run(settings, kinds));
-    // What is still blocked in the kernel must not keep the process.
-    runtime.shutdown_background();
+    // Tasks let go of what they hold: mounts end with their owners. What is blocked in the kernel must not
+    // keep the process.
+    runtime.shutdown_timeout(SHUTDOWN);
     result
 }
