@@ -74,7 +74,12 @@ pub fn mkdir(root: &Root, action: &FileActionMkDir, owner: Option<Owner>) -> Res
 pub fn mkfile(root: &Root, action: &FileActionMkFile, owner: Option<Owner>) -> Result<()> {
     let path = real_path(root, &action.path)?;
     let mode = action.mode as u32 & 0o777;
-    let mut file = root.create_file(&path, mode, CreateFile::Truncate).map_err(Error::at("open", &path))?;
+    let mut file = root.create_file(&path, mode, CreateFile::Truncate).map_err(|error| {
+        if root.stat(&path).is_ok_and(|stat| stat.is_dir()) {
+            return Error::io("open", &path)(ErrorKind::IsADirectory.into());
+        }
+        Error::at("open", &path)(error)
+    })?;
     file.write_all(&action.data).map_err(Error::io("write", &path))?;
     drop(file);
     finish(root, &path, owner, timestamp(action.timestamp))

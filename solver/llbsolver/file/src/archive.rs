@@ -8,9 +8,12 @@ use std::path::{Component, Path, PathBuf};
 use buildkit_util_fsutil_copy::make_dirs;
 use buildkit_util_system::{CreateFile, FileKind, Root, Timestamp};
 use flate2::bufread::MultiGzDecoder;
+use bzip2::bufread::MultiBzDecoder;
+use lzma_rust2::XzReader;
 use tar::{Archive, EntryType};
 
 use crate::actions::chown_fn;
+use crate::zstd::ZstdReader;
 use crate::{Error, Owner, Result};
 
 /// How an archive is compressed.
@@ -20,16 +23,25 @@ pub enum Compression {
     None,
     /// gzip, of any number of members.
     Gzip,
+    /// bzip2, of any number of streams.
+    Bzip2,
+    /// xz, of any number of streams.
+    Xz,
+    /// zstd, of any number of frames.
+    Zstd,
 }
 
 /// Bytes at the start of a file that tell what it is.
 const MAGIC: usize = 6;
 
+/// Memory that decompressing may take: archives of xz at its highest level need 65 MiB, those of zstd's
+/// longest windows 128 MiB. Damaged or hostile ones ask for more.
+const MEMORY: u32 = 256 << 20;
+
 /// Whether a file is a tar archive. Everything but regular files is not, and not opened.
 ///
 /// # Errors
-/// When it is compressed in a way that is not supported here: copying it as a file would not be what
-/// was asked for.
+/// When it cannot be read.
 pub(crate) fn sniff(root: &Root, path: &Path) -> Result<Option<(File, Compression)>> {
     let Ok(handle) = root.resolve(path) else { return Ok(None) };
     if !handle.stat().is_ok_and(|stat| stat.is_file()) {
@@ -42,9 +54,9 @@ pub(crate) fn sniff(root: &Root, path: &Path) -> Result<Option<(File, Compressio
     let mut file = rewind(file)?;
     let compression = match &magic[..count] {
         [0x1f, 0x8b, 0x08, ..] => Compression::Gzip,
-        [b'B', b'Z', b'h', ..] => return Err(Error::Archive("bzip2")),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(Error::Archive("xz")),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(Error::Archive("zstd")),
+        [b'B', b'Z', b'h', ..] => Compression::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Compression::Xz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
         _ => Compression::None,
     };
     let is_tar = {
@@ -70,6 +82,9 @@ fn reader<'a>(file: impl Read + 'a, compression: Compression) -> Box<dyn Read + 
     match compression {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(MultiGzDecoder::new(file)),
+        Compression::Bzip2 => Box::new(MultiBzDecoder::new(file)),
+        Compression::Xz => Box::new(XzReader::new_mem_limit(file, true, MEMORY >> 10)),
+        Compression::Zstd => Box::new(ZstdReader::new(file, MEMORY.into())),
     }
 }
 

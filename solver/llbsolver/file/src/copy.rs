@@ -33,7 +33,7 @@ pub fn copy(source: &Root, dest: &Root, action: &FileActionCopy, owner: Option<O
     }
     let mode_change = match action.mode_str.as_str() {
         "" => None,
-        text => Some(text.parse::<ModeChange>()?),
+        text => Some(text.parse::<ModeChange>().map_err(|_| Error::Invalid("invalid syntax".to_owned()))?),
     };
     let options = CopyOptions {
         allow_wildcards: false,

@@ -36,9 +36,6 @@ pub enum Error {
     /// A copy failed.
     #[error(transparent)]
     Copy(buildkit_util_fsutil_copy::Error),
-    /// An archive of a kind that this build does not unpack.
-    #[error("unpacking {0} archives is not supported by this daemon")]
-    Archive(&'static str),
 }
 
 /// Result of this crate.
@@ -69,7 +66,11 @@ impl From<buildkit_util_fsutil_copy::Error> for Error {
         match error {
             Copy::Io { action, path, source } => Self::Path { op: action, path, cause: source },
             Copy::Path(System::Io { action, path, source }) => {
-                let op = if action == "find" { "lstat" } else { action };
+                let op = match action {
+                    "find" => "lstat",
+                    "create the directory" => "mkdir",
+                    other => other,
+                };
                 Self::Path { op, path, cause: source }
             }
             other => Self::Copy(other),
@@ -94,7 +95,6 @@ impl Classify for Error {
             Self::Destination { cause, .. } => cause.kind(),
             Self::User(error) => error.kind(),
             Self::Copy(error) => error.kind(),
-            Self::Archive(_) => Kind::Unimplemented,
         }
     }
 }

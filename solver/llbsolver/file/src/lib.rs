@@ -8,6 +8,7 @@ mod archive;
 mod copy;
 mod error;
 mod owner;
+mod zstd;
 
 pub use actions::{mkdir, mkfile, rm, symlink};
 pub use archive::{Compression, unpack};

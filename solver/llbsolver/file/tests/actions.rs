@@ -317,7 +317,21 @@ fn archives_are_unpacked() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&plain).expect("compresses");
     fs::write(source.path("a.tgz"), gzip.finish().expect("ends")).expect("file");
-    for name in ["/a.tar", "/a.tgz"] {
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&plain).expect("compresses");
+    fs::write(source.path("a.tbz"), bzip2.finish().expect("ends")).expect("file");
+    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::default()).expect("starts");
+    xz.write_all(&plain).expect("compresses");
+    fs::write(source.path("a.txz"), xz.finish().expect("ends")).expect("file");
+    // Two frames and one to be skipped between them.
+    let frame = |part: &[u8]| {
+        ruzstd::encoding::compress_to_vec(part, ruzstd::encoding::CompressionLevel::Fastest)
+    };
+    let (front, back) = plain.split_at(700);
+    let skipped = b"\x53\x2a\x4d\x18\x05\0\0\0other";
+    let frames = [frame(front).as_slice(), skipped, &frame(back)].concat();
+    fs::write(source.path("a.tzst"), frames).expect("file");
+    for name in ["/a.tar", "/a.tgz", "/a.tbz", "/a.txz", "/a.tzst"] {
         dest.write("out/d", "in the way");
         add(&source, &dest, name).expect("unpacks");
         assert_eq!(dest.read("out/d/f"), "content");
@@ -332,11 +346,12 @@ fn archives_are_unpacked() {
     source.write("no.tar", "no archive");
     add(&source, &dest, "/no.tar").expect("copies");
     assert_eq!(dest.read("out/no.tar"), "no archive");
-    fs::write(source.path("a.xz"), b"\xfd7zXZ\0rest").expect("file");
-    assert_eq!(
-        add(&source, &dest, "/a.xz"),
-        Err("unpacking xz archives is not supported by this daemon".to_owned())
-    );
+    // What only begins like an archive is copied.
+    for (name, content) in [("a.xz", &b"\xfd7zXZ\0rest"[..]), ("a.bz2", b"BZh9rest"), ("a.zst", b"\x28\xb5\x2f\xfd")] {
+        fs::write(source.path(name), content).expect("file");
+        add(&source, &dest, name).expect("copies");
+        assert_eq!(fs::read(dest.path("out").join(name)).expect("copied"), content);
+    }
 }
 
 #[test]

@@ -211,8 +211,8 @@ impl ExecMounts {
         let id = request.id.as_str();
         let ask = async |caller: SessionCaller| match check_agent(&caller, id).await {
             Ok(()) => Ok(Some(caller)),
-            Err(AgentError::NotFound(_)) if request.optional => Ok(None),
-            Err(source @ AgentError::NotFound(_)) => Err(Error::NoAgent { id: id.to_owned(), source }),
+            Err(AgentError::NotFound(_) | AgentError::Unsupported) if request.optional => Ok(None),
+            Err(source @ AgentError::Unsupported) => Err(Error::NoAgent { id: id.to_owned(), source }),
             Err(error) => Err(Error::Agent(error)),
         };
         let Some(caller) = self.inner.sessions.any(&self.sessions, ask).await? else { return Ok(None) };

@@ -10,7 +10,7 @@ use buildkit_cache_metadata::MemoryStore;
 use buildkit_session::{SessionGroup, SessionManager, SessionServer};
 use buildkit_session_secrets::{SecretStore, SecretsService};
 use buildkit_solver_llbsolver_mounts::{
-    AgentRequest, CacheMount, Error, MountManager, SecretRequest, Sharing,
+    AgentRequest, CacheMount, CacheRequest, Error, MountManager, SecretRequest, Sharing,
 };
 use buildkit_util_appcontext::{TaskGuard, spawn};
 

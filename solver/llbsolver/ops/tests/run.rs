@@ -160,6 +160,7 @@ impl Fixture {
             MountManager::open(cache.clone(), sessions.clone(), special).await.expect("mounts (needs root)");
         let executor = Arc::new(Fake::default());
         let services = OpServices {
+            worker: "worker".to_owned(),
             cache: cache.clone(),
             checksums: ContentHasher::default(),
             executor: executor.clone(),

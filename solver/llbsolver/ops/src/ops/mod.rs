@@ -81,8 +81,9 @@ struct ContentKey {
 
 impl ContentKey {
     fn failed(&self, tree: &Tree, error: &buildkit_cache_contenthash::Error) -> Error {
-        let id = tree.as_ref().map_or("", |tree| tree.id().as_str());
-        let text = format!("failed to compute cache key: failed to calculate checksum of ref {id}: {error}");
+        let (worker, id) = (&self.services.worker, tree.as_ref().map_or("", |tree| tree.id().as_str()));
+        let text =
+            format!("failed to compute cache key: failed to calculate checksum of ref {worker}::{id}: {error}");
         let state = FailedState {
             inputs: vec![tree.clone()],
             subject: Some(Subject::Cache(i64::try_from(self.input).unwrap_or(i64::MAX))),
