@@ -190,7 +190,7 @@ async fn attributes_count() {
 async fn only_what_is_shared() {
     let fixture = Fixture::new().await;
     let error = fixture.load("etc", &[]).await.err().expect("is not shared");
-    assert_eq!(error.to_string(), "no access allowed to dir \"etc\"");
+    assert_eq!(error.to_string(), "rpc error: code = NotFound desc = no access allowed to dir \"etc\"");
     let error = fixture.load("context", &[("local.excludepatterns", r#"["["]"#)]).await;
     let error = error.err().expect("is malformed").to_string();
     assert!(error.contains("invalid excludepatterns: [[]: syntax error in pattern"), "{error}");

@@ -1,4 +1,5 @@
-//! Budget: 20,000 files of 3 KiB, all new, in at most 1 s; nothing changed, in at most 0.2 s.
+//! Budget: 20,000 files of 3 KiB, all new, in at most twice the time in which `std::fs::write` makes
+//! them one after another; nothing changed, in at most a quarter of it.
 use std::sync::Arc;
 
 use buildkit_util_fsutil::{DirFs, ReceiveOptions, SendOptions, receive, send};
