@@ -199,7 +199,8 @@ pub enum Error {
     /// It was cancelled. Everything in it has ended.
     #[error("Container was cancelled")]
     Cancelled,
-    /// The runtime could not start it; `detail` is its own message.
+    /// The runtime could not start it; `detail` is its own message, which it has also written to
+    /// [`ProcessIo::stderr`].
     #[error("Runtime failed to start the container: {detail}")]
     Runtime {
         /// The runtime's message in one line.

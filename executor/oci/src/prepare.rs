@@ -36,7 +36,7 @@ impl PreparedMounts {
                 if *size > 0 {
                     options.push(format!("size={size}"));
                 }
-                Ok((spec_mount(dest, "tmpfs", Path::new("tmpfs"), options)?, StubKind::Directory))
+                Ok((spec_mount(dest, "tmpfs", Path::new("tmpfs"), options)?, StubKind::Tmpfs))
             }
             ContainerMount::Host { path } => {
                 let mut options = vec!["rbind", access(exec.readonly), "nosuid", "nodev"];
@@ -110,7 +110,7 @@ impl PreparedMounts {
     fn point(&self, kind: StubKind) -> Result<PathBuf, Error> {
         let point = self.directory.join(self.mounted.len().to_string());
         let made = fs::create_dir_all(&self.directory).and_then(|()| match kind {
-            StubKind::Directory => fs::create_dir(&point),
+            StubKind::Directory | StubKind::Tmpfs => fs::create_dir(&point),
             StubKind::File => fs::File::create_new(&point).map(drop),
         });
         made.map_err(|source| Error::Io {

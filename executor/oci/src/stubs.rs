@@ -7,6 +7,9 @@ use buildkit_util_system::{CreateFile, Error, FileStat, Root};
 pub enum StubKind {
     /// For mounts of directories.
     Directory,
+    /// For new file systems in memory. The runtime gives them the mode of what they are mounted on, so
+    /// this is a directory that everybody may write to.
+    Tmpfs,
     /// For mounts of anything else.
     File,
 }
@@ -69,7 +72,8 @@ impl MountStubs {
                     if target && kind == StubKind::File {
                         directory.create_file(name, 0o755, CreateFile::New)?;
                     } else {
-                        directory.mkdir(name, 0o755, None)?;
+                        let mode = if target && kind == StubKind::Tmpfs { 0o1777 } else { 0o755 };
+                        directory.mkdir(name, mode, None)?;
                     }
                     self.stubs.push(Stub {
                         before,

@@ -143,6 +143,14 @@ async fn limits() {
 }
 
 #[tokio::test]
+async fn b_22_a_fork_bomb_meets_a_limit() {
+    let fixture = Fixture::with(|options| options.pids_limit = Some(20)).await;
+    let out = fixture.run(sh("for i in $(seq 40); do sleep 100 & done; echo all; exit 0")).await;
+    assert!(out.stderr.contains("fork") && !out.stdout.contains("all"), "{} {}", out.stdout, out.stderr);
+    assert!(Options::new("").pids_limit.is_some_and(|limit| (1..=32_768).contains(&limit)));
+}
+
+#[tokio::test]
 async fn failures_to_start_carry_the_words_of_the_runtime() {
     let fixture = Fixture::new().await;
     let meta = Meta { args: vec!["/bin/none".into()], ..sh("") };
@@ -189,6 +197,15 @@ async fn mounts_show_their_sources_and_leave_no_stubs() {
     let mut after = fixture.tree();
     assert_eq!(after.remove("work"), None, "made for a mount only");
     assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_tmpfs_is_writable_for_all() {
+    let fixture = Fixture::new().await;
+    let mounts = vec![mount(ContainerMount::Tmpfs { size: 0 }, "/new")];
+    let meta = Meta { user: "u".into(), ..sh("stat -c %a /new; touch /new/x && echo written") };
+    let out = fixture.run_with(fixture.root(), meta, mounts).await.expect("ran");
+    assert_eq!(out.stdout, "1777\nwritten\n", "{}", out.stderr);
 }
 
 #[tokio::test]
@@ -480,7 +497,8 @@ impl tokio::io::AsyncWrite for Counter {
 #[tokio::test]
 async fn b_24_a_flood_arrives_whole() {
     let fixture = Fixture::new().await;
-    let (mut request, ..) = request(fixture.root(), sh("dd if=/dev/zero bs=64k count=16384; echo end"), vec![]);
+    let (mut request, ..) =
+        request(fixture.root(), sh("dd if=/dev/zero bs=64k count=16384; echo end"), vec![]);
     let counter = Counter::default();
     request.process.io.stdout = Some(Box::new(counter.clone()));
     assert_eq!(fixture.executor.run(request).await.expect("ran").code, 0);
