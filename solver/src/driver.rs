@@ -108,6 +108,9 @@ impl<D: Domain> Drop for EndGuard<D> {
     }
 }
 
+/// What is noted about work before it starts: how to cancel it, whose it is, its kind, when it began to run.
+type Noted = (CancellationToken, Option<NodeId>, Option<&'static str>, Arc<parking_lot::Mutex<Option<SystemTime>>>);
+
 struct Running<D: Domain> {
     cancelled: CancellationToken,
     node: Option<NodeId>,
@@ -552,7 +555,7 @@ impl<D: Domain> Owner<D> {
     fn start<T: Send + 'static>(
         &mut self,
         action: ActionId,
-        running: (CancellationToken, Option<NodeId>, Option<&'static str>, Arc<parking_lot::Mutex<Option<SystemTime>>>),
+        running: Noted,
         work: impl Future<Output = T> + Send + 'static,
         message: impl FnOnce(T) -> Message<D> + Send + 'static,
     ) {

@@ -1,7 +1,5 @@
 //! The conformance suite of [`CacheKeyStore`]: every implementation calls [`run`].
 
-#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test suite fails by panicking")]
-
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 

@@ -189,10 +189,10 @@ async fn attributes_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_shared() {
     let fixture = Fixture::new().await;
-    let error = fixture.load("etc", &[]).await.err().expect("is not shared");
+    let error = fixture.load("etc", &[]).await.expect_err("is not shared");
     assert_eq!(error.to_string(), "rpc error: code = NotFound desc = no access allowed to dir \"etc\"");
     let error = fixture.load("context", &[("local.excludepatterns", r#"["["]"#)]).await;
-    let error = error.err().expect("is malformed").to_string();
+    let error = error.expect_err("is malformed").to_string();
     assert!(error.contains("invalid excludepatterns: [[]: syntax error in pattern"), "{error}");
     // The record of a transfer that failed is used again.
     write(fixture.context.path(), "x", "1");

@@ -1,5 +1,4 @@
 //! Cost of output far beyond the limits. Budget: 200 MB/s, so that no process waits for its log.
-#![expect(missing_docs, reason = "made by the macros of criterion")]
 
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_progress::{Bus, LogStream};
