@@ -59,6 +59,14 @@ pub enum Error {
     /// This build of the daemon does not do that.
     #[error("{0}")]
     Unimplemented(String),
+    /// The client that has it said this.
+    #[error("{message}")]
+    Client {
+        /// Whose fault it is.
+        kind: Kind,
+        /// What it said.
+        message: String,
+    },
     /// Nobody wants it any more.
     #[error("Source was cancelled")]
     Cancelled,
@@ -81,7 +89,7 @@ impl Classify for Error {
             Self::NotFound(_) => Kind::NotFound,
             Self::UnknownScheme(_) | Self::Unimplemented(_) => Kind::Unimplemented,
             Self::Cancelled => Kind::Cancelled,
-            Self::Other { kind, .. } => *kind,
+            Self::Client { kind, .. } | Self::Other { kind, .. } => *kind,
         }
     }
 }

@@ -18,7 +18,10 @@ use crate::{CHUNK, DEFAULT_ID, KEY_SSH_ID};
 /// Why an agent is not to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The client offers no agent of this id.
+    /// The client forwards no agents at all.
+    #[error("Client forwards no SSH agents")]
+    Unsupported,
+    /// The client offers no agent of this id. The text is the client's.
     #[error("{0}")]
     NotFound(String),
     /// The client could not be asked.
@@ -38,7 +41,7 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotFound(_) => Kind::NotFound,
+            Self::Unsupported | Self::NotFound(_) => Kind::NotFound,
             Self::Client { source, .. } => Kind::from_code(source.code() as i32),
             Self::Socket(source) => Kind::of_io(source),
         }
@@ -48,15 +51,16 @@ impl Classify for Error {
 /// Asks a client whether it has an agent; an empty id is [`DEFAULT_ID`].
 ///
 /// # Errors
-/// [`Error::NotFound`] when it has none, or forwards no agents at all.
+/// [`Error::NotFound`] when it has none, [`Error::Unsupported`] when it forwards no agents at all.
 pub async fn check_agent(caller: &SessionCaller, id: &str) -> Result<(), Error> {
     let id = if id.is_empty() { DEFAULT_ID } else { id };
     let mut client = SshClient::new(caller.channel());
     match client.check_agent(CheckAgentRequest { id: id.to_owned() }).await {
         Ok(_) => Ok(()),
         Err(status) => match status.code() {
+            tonic::Code::Unimplemented => Err(Error::Unsupported),
             // Go clients answer with an unclassified error for an id that they do not have.
-            tonic::Code::NotFound | tonic::Code::Unimplemented | tonic::Code::Unknown => {
+            tonic::Code::NotFound | tonic::Code::Unknown => {
                 Err(Error::NotFound(status.message().to_owned()))
             }
             _ => Err(Error::Client { id: id.to_owned(), source: Box::new(status) }),

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use buildkit_cache::{CacheManager, ImmutableRef};
 use buildkit_cache_contenthash::ContentHasher;
+use buildkit_errdefs::Kind;
 use buildkit_session::LOOKUP_WAIT;
 use buildkit_source::{Error, SourceContext, SourceInstance, SourceKey};
 
@@ -65,11 +66,17 @@ impl LocalInstance {
     }
 
     fn error(&self, failure: Failure) -> Error {
+        use buildkit_session_filesync::Error as Sync;
         let kind = failure.kind();
         match failure {
-            Failure::Transfer(buildkit_session_filesync::Error::NoAccess(reason)) => {
-                Error::NotFound(reason)
+            // What the client said has the form that the original's clients show.
+            Failure::Transfer(Sync::NoAccess(reason)) => {
+                Error::NotFound(format!("rpc error: code = NotFound desc = {reason}"))
             }
+            Failure::Transfer(Sync::Client { kind, message }) if kind == Kind::Unknown => Error::Client {
+                kind,
+                message: format!("rpc error: code = Unknown desc = {message}"),
+            },
             failure => Error::Other {
                 action: format!("failed to load local source {}", self.options.name),
                 kind,

@@ -44,7 +44,11 @@ pub(crate) fn components(path: &Path) -> Vec<OsString> {
 /// Follows `path` from `root`. `..` in a link leads to the directory that the walk came from, so
 /// renames of directories meanwhile cannot lead it out of the root.
 pub(crate) fn walk(root: BorrowedFd<'_>, path: &Path, missing: &Missing) -> Result<Found, Error> {
-    let fail = |e: Errno| Error::io("find", path, e);
+    let action = match missing {
+        Missing::Make { .. } => "create the directory",
+        Missing::Keep => "find",
+    };
+    let fail = |e: Errno| Error::io(action, path, e);
     let mut todo: VecDeque<OsString> = components(path).into();
     let mut dirs: Vec<(OsString, Option<OwnedFd>)> = Vec::new();
     let mut created = Vec::new();
