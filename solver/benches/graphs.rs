@@ -3,6 +3,8 @@
 //! Budgets (release, 2 cores): 10,000 vertices wide, deep or random, nothing cached: 0.5 s; 100,000
 //! cached: 2 s; 2 KiB of memory for each vertex while its job lives.
 
+#![expect(clippy::print_stdout, reason = "figures that criterion does not measure")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -58,7 +60,8 @@ fn graph(shape: Shape, count: usize) -> (Graph<FakeDomain>, Edge) {
             Shape::Random => {
                 // Mostly near ones, and the one before, so that everything is needed in the end.
                 let far = (0..2).map(|_| random.below(place.min(50)) + place.saturating_sub(50));
-                let mut inputs: Vec<usize> = far.chain(place.checked_sub(1)).filter(|at| *at < place).collect();
+                let mut inputs: Vec<usize> =
+                    far.chain(place.checked_sub(1)).filter(|at| *at < place).collect();
                 inputs.sort_unstable();
                 inputs.dedup();
                 inputs.into_iter().filter_map(|at| edges.get(at)).collect()
@@ -79,7 +82,8 @@ fn solver() -> Solver<FakeDomain> {
 }
 
 fn build(runtime: &Runtime, solver: &Solver<FakeDomain>, graph: &Graph<FakeDomain>, edge: &Edge) -> usize {
-    let job = solver.new_job(JobId("bench".into()), Arc::new(String::new()), Bus::new()).expect("one at a time");
+    let job =
+        solver.new_job(JobId("bench".into()), Arc::new(String::new()), Bus::new()).expect("one at a time");
     black_box(runtime.block_on(job.build(graph, edge.clone())).expect("builds"));
     USED.load(Ordering::Relaxed)
 }
@@ -105,7 +109,10 @@ fn builds(criterion: &mut Criterion) {
         let solver = solver();
         let before = USED.load(Ordering::Relaxed);
         let during = build(&runtime, &solver, &large, &end);
-        println!("uncached {name}: {} bytes for each vertex, its keys and results included", (during - before) / 100_000);
+        println!(
+            "uncached {name}: {} bytes for each vertex, its keys and results included",
+            (during - before) / 100_000
+        );
         solver.domain().take_log();
         // The job of the build before has gone when this one is answered.
         build(&runtime, &solver, &graph(Shape::Deep, 1).0, &graph(Shape::Deep, 1).1);

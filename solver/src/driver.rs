@@ -17,15 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::InternalError;
 use crate::graph::{
-    Action, ActionId, Answer, DepInfo, EdgeId, Event, Failure, Finished, Graph, JobKey, LoadVertex, MapInfo, NodeId,
-    OutputId, Question, RequestId, SaveKey,
+    Action, ActionId, Answer, DepInfo, EdgeId, Event, Failure, Finished, Graph, JobKey, LoadVertex, MapInfo,
+    NodeId, OutputId, Question, RequestId, SaveKey,
 };
 use crate::progress::{ActiveVertex, Status};
 use crate::schedule::{Durations, Gate};
 use crate::{
-    CacheKeyStore, CacheMapStep, Domain, Error, ExportableKey, Link, NewKey, OpContext, OutputIndex, Parent, Record,
-    ResultId, ResultStore, SolverOptions, VertexSpec, derived_key,
-    save_record,
+    CacheKeyStore, CacheMapStep, Domain, Error, ExportableKey, Link, NewKey, OpContext, OutputIndex, Parent,
+    Record, ResultId, ResultStore, SolverOptions, VertexSpec, derived_key, save_record,
 };
 
 /// Messages that the owner takes in at once.
@@ -37,7 +36,8 @@ pub(crate) struct Loaded<D: Domain> {
     pub(crate) spec: Arc<VertexSpec<D>>,
 }
 
-type Respond<D> = oneshot::Sender<Result<(<D as Domain>::Output, Vec<ExportableKey>), Error<<D as Domain>::Error>>>;
+type Respond<D> =
+    oneshot::Sender<Result<(<D as Domain>::Output, Vec<ExportableKey>), Error<<D as Domain>::Error>>>;
 
 pub(crate) enum Message<D: Domain> {
     NewJob(JobKey, Arc<D::Job>, Bus),
@@ -109,7 +109,8 @@ impl<D: Domain> Drop for EndGuard<D> {
 }
 
 /// What is noted about work before it starts: how to cancel it, whose it is, its kind, when it began to run.
-type Noted = (CancellationToken, Option<NodeId>, Option<&'static str>, Arc<parking_lot::Mutex<Option<SystemTime>>>);
+type Noted =
+    (CancellationToken, Option<NodeId>, Option<&'static str>, Arc<parking_lot::Mutex<Option<SystemTime>>>);
 
 struct Running<D: Domain> {
     cancelled: CancellationToken,
@@ -351,7 +352,12 @@ impl<D: Domain> Owner<D> {
         Event::Executed(action, result)
     }
 
-    fn saved(&mut self, action: ActionId, result: Result<ResultId, Fault<D>>, created_at: SystemTime) -> Event {
+    fn saved(
+        &mut self,
+        action: ActionId,
+        result: Result<ResultId, Fault<D>>,
+        created_at: SystemTime,
+    ) -> Event {
         let Some(keys) = self.saving.remove(&action) else { return Event::Cancelled(action) };
         let record = match result {
             Ok(result) => Some(Record { result, created_at, priority: 0 }),
@@ -363,7 +369,10 @@ impl<D: Domain> Owner<D> {
         };
         let ids = keys.iter().map(|key| {
             let parents = key.deps.iter().map(|deps| {
-                let parent = |dep: &crate::KeyDep| Parent { key: dep.key.id().clone(), selector: dep.selector.clone() };
+                let parent = |dep: &crate::KeyDep| Parent {
+                    key: dep.key.id().clone(),
+                    selector: dep.selector.clone(),
+                };
                 deps.iter().map(parent).collect()
             });
             let new = NewKey {
@@ -471,7 +480,9 @@ impl<D: Domain> Owner<D> {
                 }
             }
             Action::Map(action, node, index) => self.map(action, node, index),
-            Action::Digest(action, node, input, output, flags) => self.digest(action, node, input, output, flags),
+            Action::Digest(action, node, input, output, flags) => {
+                self.digest(action, node, input, output, flags)
+            }
             Action::Fetch(action, edge, result) => self.fetch(action, edge, result),
             Action::Execute(action, node, inputs, remaining) => self.enqueue(action, node, inputs, remaining),
             Action::Save(action, edge, keys, output) => self.save(action, edge, keys, output),
@@ -566,13 +577,15 @@ impl<D: Domain> Owner<D> {
             guard.finish(message(result));
         });
         let (cancelled, node, kind, started) = running;
-        let running = Running { cancelled, node, kind, started, _task: task, _domain: std::marker::PhantomData };
+        let running =
+            Running { cancelled, node, kind, started, _task: task, _domain: std::marker::PhantomData };
         self.running.insert(action, running);
     }
 
     fn map(&mut self, action: ActionId, node: NodeId, index: usize) {
         let cancelled = CancellationToken::new();
-        let (Some(vertex), Some(cx)) = (self.vertices.get(&node).cloned(), self.context(node, &cancelled)) else {
+        let (Some(vertex), Some(cx)) = (self.vertices.get(&node).cloned(), self.context(node, &cancelled))
+        else {
             return self.backlog.push(Event::Cancelled(action));
         };
         let started = vertex.spec.inputs.is_empty().then(|| self.now());
@@ -626,7 +639,9 @@ impl<D: Domain> Owner<D> {
 
     /// Puts an op that can run into the queue for its permit.
     fn enqueue(&mut self, action: ActionId, node: NodeId, inputs: Vec<OutputId>, remaining: f32) {
-        let Some(vertex) = self.vertices.get(&node) else { return self.backlog.push(Event::Cancelled(action)) };
+        let Some(vertex) = self.vertices.get(&node) else {
+            return self.backlog.push(Event::Cancelled(action));
+        };
         let kind = vertex.spec.kind;
         let job = vertex.oldest_job().unwrap_or(JobKey(0));
         let surplus = vertex.first_map().map_or(0.0, |map| self.durations.surplus(kind, &map.digest));
@@ -693,7 +708,9 @@ impl<D: Domain> Owner<D> {
             (result, seconds)
         };
         let running = (cancelled, Some(node), Some(kind), started);
-        self.start(action, running, work, move |(result, seconds)| Message::Executed(action, node, result, seconds));
+        self.start(action, running, work, move |(result, seconds)| {
+            Message::Executed(action, node, result, seconds)
+        });
     }
 
     /// Saves a result. Once begun it goes on whoever leaves, so that no result is kept without a

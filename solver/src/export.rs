@@ -9,7 +9,9 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use buildkit_util_cachedigest::Digest;
 
-use crate::{CacheKeyStore, ExportableKey, KeyId, OutputIndex, Record, ResultId, StoreError, VertexId, root_key};
+use crate::{
+    CacheKeyStore, ExportableKey, KeyId, OutputIndex, Record, ResultId, StoreError, VertexId, root_key,
+};
 
 /// Which results are exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,9 +148,7 @@ async fn find_result<S: LayerSource>(
         return Ok(None);
     }
     let mut records: Vec<Record> = known(store.records(key.id()));
-    records.sort_by(|a, b| {
-        (b.created_at, b.priority, &a.result).cmp(&(a.created_at, a.priority, &b.result))
-    });
+    records.sort_by(|a, b| (b.created_at, b.priority, &a.result).cmp(&(a.created_at, a.priority, &b.result)));
     for record in records {
         if let Some(layers) = source.layers(&record.result, mode != ExportMode::RemoteOnly).await? {
             return Ok(Some(ExportResult {
@@ -169,9 +169,11 @@ fn add_backlinks<L>(store: &dyn CacheKeyStore, items: &mut HashMap<KeyId, Item<L
         next += 1;
         for (parent, link) in known(store.backlinks(&key)) {
             let digest = root_key(&link.digest, Some(link.output)).0;
-            let item = items
-                .entry(key.clone())
-                .or_insert_with(|| Item { digest: digest.clone(), inputs: Vec::new(), results: Vec::new() });
+            let item = items.entry(key.clone()).or_insert_with(|| Item {
+                digest: digest.clone(),
+                inputs: Vec::new(),
+                results: Vec::new(),
+            });
             if item.inputs.is_empty() {
                 // Known only as somebody's parent until now.
                 item.digest.clone_from(&digest);
@@ -210,7 +212,9 @@ fn arrange<L>(mut items: HashMap<KeyId, Item<L>>, order: &[KeyId]) -> Vec<Export
                 None => {
                     states.insert(key.clone(), State::Open);
                     let parents = items.get(&key).into_iter().flat_map(|item| &item.inputs).flatten();
-                    stack.extend(parents.map(|(parent, _)| parent).filter(|key| !states.contains_key(*key)).cloned());
+                    stack.extend(
+                        parents.map(|(parent, _)| parent).filter(|key| !states.contains_key(*key)).cloned(),
+                    );
                 }
                 Some(State::Done(_)) => {
                     stack.pop();

@@ -20,12 +20,14 @@ mod store;
 pub mod testsuite;
 
 pub use api::{
-    CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, Op, OpContext, OutputIndex,
-    Prepare, ResultId, ResultStore, VertexId, VertexSpec,
+    CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, Op, OpContext,
+    OutputIndex, Prepare, ResultId, ResultStore, VertexId, VertexSpec,
 };
 pub use error::{Error, StoreError};
 pub use export::{ExportLink, ExportMode, ExportOptions, ExportRecord, ExportResult, LayerSource, export};
 pub use keys::{ExportableKey, KeyDep, KeyId, KeyNode, root_key};
 pub use memory::{MemoryKeyStore, Removed};
 pub use solver::{CachedResult, Job, JobId, Solver, SolverOptions};
-pub use store::{CacheKeyStore, Link, LinkQuery, NewKey, Parent, Record, derived_key, ensure_key, save_record};
+pub use store::{
+    CacheKeyStore, Link, LinkQuery, NewKey, Parent, Record, derived_key, ensure_key, save_record,
+};

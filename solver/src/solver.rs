@@ -207,7 +207,10 @@ fn needed_part<D: Domain>(
         for input in &vertex.inputs {
             own.push(find(&places, input).ok_or_else(|| {
                 let (id, output) = (&input.vertex.0, input.output);
-                Error::Invalid(format!("Input `{id}` output {output} of vertex `{}` does not exist", vertex.id.0))
+                Error::Invalid(format!(
+                    "Input `{id}` output {output} of vertex `{}` does not exist",
+                    vertex.id.0
+                ))
             })?);
         }
         inputs.push(own);
@@ -237,7 +240,8 @@ fn needed_part<D: Domain>(
             *slot = part.len() as u32;
         }
         let own = inputs.get(place).into_iter().flatten().zip(&vertex.inputs);
-        let own = own.map(|(place, input)| (new_places.get(*place).copied().unwrap_or_default(), input.output));
+        let own =
+            own.map(|(place, input)| (new_places.get(*place).copied().unwrap_or_default(), input.output));
         part.push(driver::Loaded { inputs: own.collect(), spec: vertex.clone() });
     }
     Ok((part, new_places.get(target).copied().unwrap_or_default()))

@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use buildkit_util_cachedigest::Digest;
 
-use crate::{CacheKeyStore, KeyId, Link, LinkQuery, NewKey, Parent, Record, ResultId, ensure_key, root_key, save_record};
+use crate::{
+    CacheKeyStore, KeyId, Link, LinkQuery, NewKey, Parent, Record, ResultId, ensure_key, root_key,
+    save_record,
+};
 
 fn root(name: &str) -> KeyId {
     root_key(&Digest::sha256(name), Some(0))
@@ -25,8 +28,12 @@ fn parent(key: &KeyId, selector: Option<&str>) -> Parent {
 }
 
 fn ask(store: &dyn CacheKeyStore, link: &Link, parents: &[Parent]) -> Vec<Vec<KeyId>> {
-    let query =
-        LinkQuery { input: link.input, digest: link.digest.clone(), output: link.output, parents: parents.to_vec() };
+    let query = LinkQuery {
+        input: link.input,
+        digest: link.digest.clone(),
+        output: link.output,
+        parents: parents.to_vec(),
+    };
     let mut answers = store.query(&[query]).expect("answers");
     assert_eq!(answers.len(), 1);
     answers.remove(0)
@@ -114,7 +121,8 @@ fn new_keys(store: &dyn CacheKeyStore) {
     let more = ensure_key(store, &new(&[&[&a, &c], &[&b]])).expect("takes");
     assert_eq!(more, first, "one known parent for each input is enough");
     assert_eq!(ensure_key(store, &new(&[&[&c], &[&b]])).expect("takes"), first, "the other one was linked");
-    let parents: BTreeSet<KeyId> = store.backlinks(&first).expect("answers").into_iter().map(|(key, _)| key).collect();
+    let parents: BTreeSet<KeyId> =
+        store.backlinks(&first).expect("answers").into_iter().map(|(key, _)| key).collect();
     assert_eq!(parents, BTreeSet::from([a, b, c]));
     let root_of = NewKey { digest: Digest::sha256("r"), output: 2, parents: Vec::new(), preimage: None };
     let id = ensure_key(store, &root_of).expect("takes");

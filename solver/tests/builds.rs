@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use buildkit_solver::{
-    CacheOptions, CachedResult, Edge, Error, Graph, Job, JobId, MemoryKeyStore, Solver, SolverOptions, VertexId,
+    CacheOptions, CachedResult, Edge, Error, Graph, Job, JobId, MemoryKeyStore, Solver, SolverOptions,
+    VertexId,
 };
 use buildkit_solver_testutil::{Failing, FakeDomain, FakeGraph, FakeOp, FakeResults, digest, output};
 use buildkit_util_progress::Bus;
@@ -121,11 +122,8 @@ async fn selectors_tell_keys_apart() {
     let setup = Setup::new();
     let mut graph = FakeGraph::new();
     let a = graph.add("a", &[], op());
-    let select = |part: &str| FakeOp {
-        maps: vec!["copy".into()],
-        selectors: [(0, part.to_owned())].into(),
-        ..op()
-    };
+    let select =
+        |part: &str| FakeOp { maps: vec!["copy".into()], selectors: [(0, part.to_owned())].into(), ..op() };
     let left = graph.add("left", &[&a], select("left"));
     let right = graph.add("right", &[&a], select("right"));
     let again = graph.add("again", &[&a], select("left"));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildkit_solver::{
-    CacheKeyStore, CachedResult, Edge, ExportMode, ExportOptions, ExportRecord, JobId, LayerSource, MemoryKeyStore,
-    ResultId, Solver, SolverOptions, export, root_key,
+    CacheKeyStore, CachedResult, Edge, ExportMode, ExportOptions, ExportRecord, JobId, LayerSource,
+    MemoryKeyStore, ResultId, Solver, SolverOptions, export, root_key,
 };
 use buildkit_solver_testutil::{FakeDomain, FakeGraph, FakeOp, FakeResults, digest};
 use buildkit_util_progress::Bus;
@@ -53,7 +53,8 @@ async fn walk(
 }
 
 fn shape(records: &[ExportRecord<String>]) -> Vec<(usize, usize)> {
-    let mut shape: Vec<_> = records.iter().map(|record| (record.inputs.len(), record.results.len())).collect();
+    let mut shape: Vec<_> =
+        records.iter().map(|record| (record.inputs.len(), record.results.len())).collect();
     shape.sort_unstable();
     shape
 }

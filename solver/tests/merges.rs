@@ -76,15 +76,19 @@ async fn owners_may_leave_in_any_order() {
         let gate = Gate::new();
         let mut graph = FakeGraph::new();
         let roots = ["a", "b", "c"].map(|name| graph.add(name, &[], gate.op("root")));
-        let ends: Vec<Edge> =
-            roots.iter().enumerate().map(|(n, root)| graph.add(&format!("end{n}"), &[root], mapped("end"))).collect();
+        let ends: Vec<Edge> = roots
+            .iter()
+            .enumerate()
+            .map(|(n, root)| graph.add(&format!("end{n}"), &[root], mapped("end")))
+            .collect();
         let graph: Graph<FakeDomain> = graph.graph();
         let mut jobs: Vec<Option<_>> = Vec::new();
         for (place, end) in ends.iter().enumerate() {
             let job = Arc::new(job(&solver, &format!("job{place}")));
             let (graph, end) = (graph.clone(), end.clone());
             let task = tokio::task::LocalSet::new();
-            let handle = task.spawn_local(async move { job.build(&graph, end).await.map(|result| result.edge) });
+            let handle =
+                task.spawn_local(async move { job.build(&graph, end).await.map(|result| result.edge) });
             task.run_until(settle()).await;
             jobs.push(Some((task, handle)));
         }

@@ -23,9 +23,9 @@ pub(crate) fn failure(bundle: &Path, name: &str, status: i32) -> String {
 
 fn last_error(log: &[u8]) -> Option<String> {
     let lines = log.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-    let errors =
+    let mut errors =
         lines.filter(|line| matches!(line.level.as_str(), "error" | "fatal") && !line.msg.is_empty());
-    let message = errors.last()?.msg;
+    let message = errors.next_back()?.msg;
     Some(message.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 

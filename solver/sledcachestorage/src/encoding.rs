@@ -53,8 +53,10 @@ pub(crate) fn parse_record(key: &[u8], value: &[u8]) -> Option<(KeyId, Record)> 
     if nanos >= 1_000_000_000 {
         return None;
     }
-    let created_at = SystemTime::UNIX_EPOCH.checked_add(Duration::new(u64::from_be_bytes(*seconds), nanos))?;
-    let record = Record { result: ResultId(result.to_owned()), created_at, priority: i32::from_be_bytes(*priority) };
+    let created_at =
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(u64::from_be_bytes(*seconds), nanos))?;
+    let record =
+        Record { result: ResultId(result.to_owned()), created_at, priority: i32::from_be_bytes(*priority) };
     Some((id, record))
 }
 
@@ -78,7 +80,7 @@ mod tests {
 
     #[test]
     fn damage_is_no_entry() {
-        for bad in [&b""[..], b"x", b"\xff\0", b"sha256:00\0", b"a:b\0a:b\0x\0", b"a:b\0a:b\01\01"] {
+        for bad in [&b""[..], b"x", b"\xff\0", b"sha256:00\0", b"a:b\0a:b\0x\0", b"a:b\0a:b\x001\x001"] {
             assert!(parse_link(bad).is_none(), "{bad:?}");
             assert!(parse_record(bad, b"").is_none(), "{bad:?}");
         }

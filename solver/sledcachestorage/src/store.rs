@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
 use buildkit_cache_metadata::{Batch, Bucket, Error, MetadataStore};
-use buildkit_solver::{CacheKeyStore, KeyId, Link, LinkQuery, MemoryKeyStore, Record, Removed, ResultId, StoreError};
+use buildkit_solver::{
+    CacheKeyStore, KeyId, Link, LinkQuery, MemoryKeyStore, Record, Removed, ResultId, StoreError,
+};
 use buildkit_util_cachedigest::Digest;
 
 use crate::encoding::{link_key, parse_link, parse_record, record_key, record_value};
@@ -40,7 +42,10 @@ impl PersistentKeyStore {
     ///
     /// # Errors
     /// When the database cannot be read at all.
-    pub fn open(database: Arc<dyn MetadataStore>, options: PersistentKeyStoreOptions) -> Result<Self, StoreError> {
+    pub fn open(
+        database: Arc<dyn MetadataStore>,
+        options: PersistentKeyStoreOptions,
+    ) -> Result<Self, StoreError> {
         let memory = MemoryKeyStore::new();
         let mut damaged = Batch::new();
         for entry in database.range(LINKS, b"").map_err(failed("open"))? {
@@ -177,7 +182,8 @@ mod tests {
     }
 
     fn save(store: &PersistentKeyStore, name: &str, parent: Option<&KeyId>) -> KeyId {
-        let parents = parent.map(|key| vec![Parent { key: key.clone(), selector: None }]).into_iter().collect();
+        let parents =
+            parent.map(|key| vec![Parent { key: key.clone(), selector: None }]).into_iter().collect();
         let new = NewKey { digest: Digest::sha256(name), output: 0, parents, preimage: Some(name.into()) };
         let created_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         let record = Record { result: ResultId(name.to_owned()), created_at, priority: 0 };

@@ -124,7 +124,8 @@ impl Graph {
         let need = |need| node.edges.iter().any(|edge| edge.need == need);
         let searching =
             node.edges.iter().any(|e| e.need == Need::Exec && matches!(e.state, EdgeState::Searching));
-        if matches!(node.mapping, Work::Running(_)) != (need(Need::Map) && !matches!(node.mapping, Work::Cancelling(_)))
+        if matches!(node.mapping, Work::Running(_))
+            != (need(Need::Map) && !matches!(node.mapping, Work::Cancelling(_)))
         {
             return Err(format!("{id:?}: wish and work differ for the cache map"));
         }
@@ -166,7 +167,8 @@ impl Graph {
             }
             let from = petgraph::graph::NodeIndex::new(id.node.index as usize);
             let to = petgraph::graph::NodeIndex::new(next.node.index as usize);
-            if from != to && !self.nodes.edges_connecting(from, to).any(|hold| *hold.weight() == Hold::Merged) {
+            if from != to && !self.nodes.edges_connecting(from, to).any(|hold| *hold.weight() == Hold::Merged)
+            {
                 return Err(format!("{id:?} does not hold the edge it merged into"));
             }
         }
@@ -184,8 +186,8 @@ impl Graph {
             }
         };
         let inputs = edge.deps.iter().enumerate().any(|(input, dep)| {
-            let working = dep.need
-                && matches!(node.contents.get(input), Some(Work::Running(_) | Work::Cancelling(_)));
+            let working =
+                dep.need && matches!(node.contents.get(input), Some(Work::Running(_) | Work::Cancelling(_)));
             working || self.waits(self.find(dep.target)) && dep.want > Level::Nothing
         });
         if own || inputs { Ok(()) } else { Err(format!("{id:?} is waited for but nothing is under way")) }

@@ -21,7 +21,9 @@ impl Graph {
             Event::Mapped(action, result) => self.mapped(action, result),
             Event::Digested(action, result) => {
                 let Some(Target::Digest(id, input)) = self.work.remove(&action) else { return };
-                let Some(slot) = self.node_mut(id).and_then(|node| node.contents.get_mut(input)) else { return };
+                let Some(slot) = self.node_mut(id).and_then(|node| node.contents.get_mut(input)) else {
+                    return;
+                };
                 *slot = match result {
                     Ok(digest) => Work::Done(digest),
                     Err(failure) => Work::Failed(failure),
@@ -119,7 +121,8 @@ impl Graph {
         let Some(node) = self.node_mut(id.node) else { return };
         let (vertex, export, ignore) = (node.vertex.clone(), node.export, node.ignore);
         let Some(edge) = node.edge_mut(id.output) else { return };
-        let EdgeState::Saving(_, output, saves) = std::mem::replace(&mut edge.state, EdgeState::Searching) else {
+        let EdgeState::Saving(_, output, saves) = std::mem::replace(&mut edge.state, EdgeState::Searching)
+        else {
             return;
         };
         let keys: Vec<ExportableKey> = saves
@@ -178,7 +181,9 @@ impl Graph {
 
     fn answered(&mut self, asked: Asked, answer: Answer) {
         match (asked, answer) {
-            (Asked::Links(id, input, content), Answer::Links(found)) => self.links_found(id, input, content, &found),
+            (Asked::Links(id, input, content), Answer::Links(found)) => {
+                self.links_found(id, input, content, &found)
+            }
             (Asked::Root(id, map), Answer::Key(exists, records)) => {
                 self.queue(id, UPDATE);
                 if exists {
@@ -203,7 +208,8 @@ impl Graph {
         let place = edge.keys.len();
         edge.keys.push(key);
         for record in records {
-            if !edge.tried.contains(&record.result) && !edge.records.iter().any(|(_, old)| old.result == record.result)
+            if !edge.tried.contains(&record.result)
+                && !edge.records.iter().any(|(_, old)| old.result == record.result)
             {
                 edge.records.push((place, record));
             }

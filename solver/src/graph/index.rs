@@ -41,7 +41,8 @@ impl EdgeIndex {
     pub(super) fn common(&self, inputs: &[Vec<Way>]) -> Vec<EdgeId> {
         let mut common: Option<Vec<EdgeId>> = None;
         for ways in inputs {
-            let mut edges: Vec<EdgeId> = ways.iter().filter_map(|way| self.edges.get(way)).flatten().copied().collect();
+            let mut edges: Vec<EdgeId> =
+                ways.iter().filter_map(|way| self.edges.get(way)).flatten().copied().collect();
             edges.sort();
             edges.dedup();
             common = Some(match common {

@@ -185,8 +185,12 @@ impl Graph {
     }
 
     pub(super) fn job_gone(&mut self, job: JobKey) {
-        let mut open: Vec<RequestId> =
-            self.requests.iter().filter(|(_, (owner, _))| *owner == job).map(|(request, _)| *request).collect();
+        let mut open: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, (owner, _))| *owner == job)
+            .map(|(request, _)| *request)
+            .collect();
         open.sort();
         for request in open {
             self.withdraw(request);

@@ -79,7 +79,9 @@ impl Graph {
         if self.holds_by_merge(stays.node, goes.node) || (!self.is_idle(goes) && self.is_idle(stays)) {
             std::mem::swap(&mut stays, &mut goes);
         }
-        let (Some(staying), Some(going)) = (self.node(stays.node), self.node(goes.node)) else { return false };
+        let (Some(staying), Some(going)) = (self.node(stays.node), self.node(goes.node)) else {
+            return false;
+        };
         if going.ignore && !staying.ignore {
             return false;
         }
@@ -98,7 +100,8 @@ impl Graph {
     /// Whether an edge has not come to a result and its node does not run.
     fn is_idle(&self, id: EdgeId) -> bool {
         self.node(id.node).is_some_and(|node| {
-            let searching = node.edge(id.output).is_some_and(|edge| matches!(edge.state, EdgeState::Searching));
+            let searching =
+                node.edge(id.output).is_some_and(|edge| matches!(edge.state, EdgeState::Searching));
             searching && matches!(node.exec, Work::Idle)
         })
     }
@@ -159,7 +162,8 @@ impl Graph {
         self.keep_parents(stays, parents);
 
         if stays.node != goes.node {
-            let (from, to) = (NodeIndex::new(goes.node.index as usize), NodeIndex::new(stays.node.index as usize));
+            let (from, to) =
+                (NodeIndex::new(goes.node.index as usize), NodeIndex::new(stays.node.index as usize));
             let linked = self.nodes.edges_connecting(from, to).any(|hold| *hold.weight() == Hold::Merged);
             if !linked {
                 self.nodes.add_edge(from, to, Hold::Merged);
@@ -168,7 +172,8 @@ impl Graph {
             self.raise_rank(goes.node, above);
             let source = self.node(goes.node);
             let remaining = source.map_or(0.0, |node| node.remaining);
-            let jobs: SmallVec<[_; 4]> = source.into_iter().flat_map(|node| node.jobs.iter().copied()).collect();
+            let jobs: SmallVec<[_; 4]> =
+                source.into_iter().flat_map(|node| node.jobs.iter().copied()).collect();
             if let Some(node) = self.node_mut(stays.node) {
                 node.remaining = node.remaining.max(remaining);
             }

@@ -93,7 +93,11 @@ pub(crate) enum EdgeState {
     /// The op ran; the result is being saved under these keys.
     Saving(ActionId, OutputId, Vec<crate::graph::SaveKey>),
     /// There is a result. `own` when it was loaded and so is no output of the node's run.
-    Done { output: OutputId, keys: Vec<ExportableKey>, own: bool },
+    Done {
+        output: OutputId,
+        keys: Vec<ExportableKey>,
+        own: bool,
+    },
     Failed(Failure),
     /// Another edge has the same key and took over.
     Merged(EdgeId),
@@ -107,7 +111,9 @@ impl EdgeState {
 
     fn action(&self) -> Option<ActionId> {
         match self {
-            Self::Loading(action, _) | Self::StopLoading(action, _) | Self::Saving(action, ..) => Some(*action),
+            Self::Loading(action, _) | Self::StopLoading(action, _) | Self::Saving(action, ..) => {
+                Some(*action)
+            }
             _ => None,
         }
     }

@@ -2,10 +2,10 @@
 
 use smallvec::SmallVec;
 
+use super::Graph;
 use super::events::internal;
 use super::node::{EdgeState, Mode, Need, View, Work};
 use super::types::{Action, EdgeId, Failure, Finished, Level};
-use super::Graph;
 
 /// Edges with more inputs are looked at as a whole only when their mode changes.
 const FEW: usize = 64;
@@ -119,7 +119,11 @@ impl Graph {
         let Some(edge) = self.edge(id) else { return false };
         // With news to be looked at it plans again.
         let news = edge.queued.first().copied().unwrap_or_default();
-        if news || !matches!(edge.state, EdgeState::Searching) || !self.waits(id) || edge.need != Need::Nothing {
+        if news
+            || !matches!(edge.state, EdgeState::Searching)
+            || !self.waits(id)
+            || edge.need != Need::Nothing
+        {
             return false;
         }
         if edge.deps.len() > FEW {
@@ -137,7 +141,9 @@ impl Graph {
     fn apply(&mut self, id: EdgeId, need: Need, mode: Mode) -> Result<(), Failure> {
         let Some(node) = self.node(id.node) else { return Ok(()) };
         let failed = match (need, &node.mapping, &node.exec) {
-            (Need::Map, Work::Failed(failure), _) | (Need::Exec, _, Work::Failed(failure)) => Some(failure.clone()),
+            (Need::Map, Work::Failed(failure), _) | (Need::Exec, _, Work::Failed(failure)) => {
+                Some(failure.clone())
+            }
             _ => None,
         };
         if let Some(failure) = failed {
@@ -266,7 +272,8 @@ impl Graph {
             return;
         }
         let consumers = std::mem::take(&mut edge.consumers);
-        let living = consumers.into_iter().filter(|(id, _)| self.edge(*id).is_some_and(|edge| !edge.state.is_final()));
+        let living =
+            consumers.into_iter().filter(|(id, _)| self.edge(*id).is_some_and(|edge| !edge.state.is_final()));
         let living = living.collect();
         if let Some(edge) = self.edge_mut(id) {
             edge.consumers = living;

@@ -70,7 +70,8 @@ impl Graph {
                 continue;
             }
             let output = node.inputs.get(input).and_then(|edge| self.output_of(*edge));
-            let flags = node.maps.first().and_then(|map| map.deps.get(input)).map(|dep| [dep.prepare, dep.content]);
+            let flags =
+                node.maps.first().and_then(|map| map.deps.get(input)).map(|dep| [dep.prepare, dep.content]);
             let action = ActionId(self.next());
             let mut out = std::mem::take(&mut self.out);
             // Wanted of an input that is not complete yet: later.
@@ -88,8 +89,10 @@ impl Graph {
 
     fn steer_exec(&mut self, id: NodeId) {
         let Some(node) = self.node(id) else { return };
-        let wanted =
-            node.edges.iter().any(|edge| edge.need == Need::Exec && matches!(edge.state, EdgeState::Searching));
+        let wanted = node
+            .edges
+            .iter()
+            .any(|edge| edge.need == Need::Exec && matches!(edge.state, EdgeState::Searching));
         let change = match node.exec {
             Work::Idle => wanted,
             Work::Running(_) => !wanted,
@@ -139,8 +142,9 @@ impl Graph {
                     Some(output) => self.start_save(id, *output),
                     None => {
                         let (need, got) = (id.output, outputs.len());
-                        let text =
-                            format!("invalid response from exec need {need} index but {got} results received");
+                        let text = format!(
+                            "invalid response from exec need {need} index but {got} results received"
+                        );
                         self.fail(id, internal(text));
                     }
                 }

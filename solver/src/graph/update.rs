@@ -21,7 +21,11 @@ impl Graph {
         self.queue(id, PLAN);
         let asked = self.asked.len();
         let is_root = self.node(id.node).is_some_and(|node| node.inputs.is_empty());
-        if is_root { self.update_root(id) } else { self.update_deps(id) }
+        if is_root {
+            self.update_root(id)
+        } else {
+            self.update_deps(id)
+        }
         if self.asked.len() > asked {
             // The level follows when the answers are here.
             return;
@@ -128,7 +132,9 @@ impl Graph {
 
     fn view(&self, id: EdgeId, input: usize) -> View {
         let Some(node) = self.node(id.node) else { return View::default() };
-        let Some(dep) = node.edge(id.output).and_then(|edge| edge.deps.get(input)) else { return View::default() };
+        let Some(dep) = node.edge(id.output).and_then(|edge| edge.deps.get(input)) else {
+            return View::default();
+        };
         let below = self.edge(self.find(dep.target));
         let level = below.map_or(Level::Nothing, |below| below.level);
         let work = node.contents.get(input).and_then(|work| work.done());
@@ -232,7 +238,8 @@ impl Graph {
             return;
         }
         for key in all {
-            let query = LinkQuery { input, digest: digest.clone(), output: id.output, parents: parents.clone() };
+            let query =
+                LinkQuery { input, digest: digest.clone(), output: id.output, parents: parents.clone() };
             self.out.push(Action::Link(query, key.clone()));
         }
     }
@@ -243,7 +250,8 @@ impl Graph {
         let Some(node) = self.node(id.node) else { return keys };
         let Some(edge) = node.edge(id.output) else { return keys };
         let Some(dep) = edge.deps.get(input) else { return keys };
-        let selector = node.maps.first().and_then(|map| map.deps.get(input)).and_then(|dep| dep.selector.clone());
+        let selector =
+            node.maps.first().and_then(|map| map.deps.get(input)).and_then(|dep| dep.selector.clone());
         if let Some(below) = self.edge(self.find(dep.target)) {
             let own = match &below.state {
                 EdgeState::Done { keys, .. } => keys.as_slice(),
@@ -270,7 +278,9 @@ impl Graph {
     }
 
     pub(super) fn add_root_key(&mut self, id: EdgeId, map: usize, records: Vec<Record>) {
-        let Some(digest) = self.node(id.node).and_then(|node| node.maps.get(map)).map(|map| map.digest.clone()) else {
+        let Some(digest) =
+            self.node(id.node).and_then(|node| node.maps.get(map)).map(|map| map.digest.clone())
+        else {
             return;
         };
         let key = root_key(&digest, Some(id.output));
@@ -278,7 +288,9 @@ impl Graph {
     }
 
     pub(super) fn add_matched_key(&mut self, id: EdgeId, key: KeyId, records: Vec<Record>) {
-        let Some(digest) = self.node(id.node).and_then(|node| node.maps.first()).map(|map| map.digest.clone()) else {
+        let Some(digest) =
+            self.node(id.node).and_then(|node| node.maps.first()).map(|map| map.digest.clone())
+        else {
             return;
         };
         let deps = self.all_dep_keys(id);

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_solver::{
-    CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, Op, OpContext, OutputIndex,
-    Prepare, ResultId, ResultStore, VertexId, VertexSpec,
+    CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, Op, OpContext,
+    OutputIndex, Prepare, ResultId, ResultStore, VertexId, VertexSpec,
 };
 use buildkit_util_cachedigest::Digest;
 use parking_lot::Mutex;
@@ -107,7 +107,11 @@ impl Domain for FakeDomain {
     type Error = FakeError;
 
     fn resolve_op(&self, vertex: &VertexSpec<Self>) -> Result<Arc<dyn Op<Self>>, FakeError> {
-        Ok(Arc::new(RunningOp { op: vertex.payload.clone(), inputs: vertex.inputs.len(), log: self.log.clone() }))
+        Ok(Arc::new(RunningOp {
+            op: vertex.payload.clone(),
+            inputs: vertex.inputs.len(),
+            log: self.log.clone(),
+        }))
     }
 
     fn wrap_error(&self, error: FakeError, vertex: &VertexSpec<Self>) -> FakeError {
@@ -139,7 +143,11 @@ struct FakeContent {
 
 #[async_trait]
 impl ContentDigest<FakeDomain> for FakeContent {
-    async fn digest(&self, _: &OpContext<FakeDomain>, result: &FakeOutput) -> Result<Option<Digest>, FakeError> {
+    async fn digest(
+        &self,
+        _: &OpContext<FakeDomain>,
+        result: &FakeOutput,
+    ) -> Result<Option<Digest>, FakeError> {
         self.log.lock().push(format!("digest {} {}", self.name, self.input));
         Ok(Some(result.content.clone()))
     }
@@ -155,7 +163,11 @@ impl Prepare<FakeDomain> for FakeContent {
 
 #[async_trait]
 impl Op<FakeDomain> for RunningOp {
-    async fn cache_map(&self, _: &OpContext<FakeDomain>, index: usize) -> Result<CacheMapStep<FakeDomain>, FakeError> {
+    async fn cache_map(
+        &self,
+        _: &OpContext<FakeDomain>,
+        index: usize,
+    ) -> Result<CacheMapStep<FakeDomain>, FakeError> {
         self.note(format!("map {} {index}", self.op.name));
         if self.op.failing == Failing::Map {
             return Err(FakeError("no map".to_owned()));
@@ -164,7 +176,11 @@ impl Op<FakeDomain> for RunningOp {
             let own = || FakeContent { name: self.op.name.clone(), input, log: self.log.clone() };
             CacheDep {
                 selector: self.op.selectors.get(&input).map(digest),
-                content: self.op.content.contains(&input).then(|| Arc::new(own()) as Arc<dyn ContentDigest<_>>),
+                content: self
+                    .op
+                    .content
+                    .contains(&input)
+                    .then(|| Arc::new(own()) as Arc<dyn ContentDigest<_>>),
                 prepare: self.op.prepare.contains(&input).then(|| Arc::new(own()) as Arc<dyn Prepare<_>>),
             }
         });
@@ -183,7 +199,11 @@ impl Op<FakeDomain> for RunningOp {
         }
     }
 
-    async fn exec(&self, _: &OpContext<FakeDomain>, inputs: Vec<FakeOutput>) -> Result<Vec<FakeOutput>, FakeError> {
+    async fn exec(
+        &self,
+        _: &OpContext<FakeDomain>,
+        inputs: Vec<FakeOutput>,
+    ) -> Result<Vec<FakeOutput>, FakeError> {
         self.note(format!("exec {}", self.op.name));
         if let Some(begun) = &self.op.begun {
             begun.notify_one();

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::{FakeOp, Failing};
+use crate::{Failing, FakeOp};
 
 /// A small generator of numbers: the same seed gives the same program everywhere.
 #[derive(Clone, Debug)]
@@ -92,18 +92,22 @@ impl Program {
     /// The program of a seed.
     pub fn generate(seed: u64, features: Features) -> Self {
         let mut random = Random::new(seed);
-        let kinds: Vec<(FakeOp, usize)> = (0..3 + random.below(4)).map(|k| kind(k, &mut random, features)).collect();
+        let kinds: Vec<(FakeOp, usize)> =
+            (0..3 + random.below(4)).map(|k| kind(k, &mut random, features)).collect();
         let mut vertices: Vec<ProgramVertex> = Vec::new();
         for place in 0..2 + random.below(9) {
             let usable: Vec<usize> = (0..kinds.len())
-                .filter(|k| kinds.get(*k).is_some_and(|(_, inputs)| (*inputs == 0) == (place < 2) || place >= 2))
+                .filter(|k| {
+                    kinds.get(*k).is_some_and(|(_, inputs)| (*inputs == 0) == (place < 2) || place >= 2)
+                })
                 .collect();
             let kind = usable.get(random.below(usable.len())).copied().unwrap_or_default();
             let count = kinds.get(kind).map_or(0, |(_, inputs)| *inputs);
             let inputs = (0..count)
                 .map(|_| {
                     let input = random.below(place);
-                    let outputs = vertices.get(input).and_then(|v| kinds.get(v.kind)).map_or(1, |(op, _)| op.outputs);
+                    let outputs =
+                        vertices.get(input).and_then(|v| kinds.get(v.kind)).map_or(1, |(op, _)| op.outputs);
                     (input, random.below(outputs.max(1) as usize) as u32)
                 })
                 .collect();
@@ -113,7 +117,8 @@ impl Program {
             .map(|_| {
                 let targets = (0..1 + random.below(2)).map(|_| {
                     let place = vertices.len() - 1 - random.below(vertices.len().min(4));
-                    let outputs = vertices.get(place).and_then(|v| kinds.get(v.kind)).map_or(1, |(op, _)| op.outputs);
+                    let outputs =
+                        vertices.get(place).and_then(|v| kinds.get(v.kind)).map_or(1, |(op, _)| op.outputs);
                     (place, random.below(outputs.max(1) as usize) as u32)
                 });
                 let targets = targets.collect();
@@ -150,7 +155,10 @@ fn kind(number: usize, random: &mut Random, features: Features) -> (FakeOp, usiz
         outputs: if own { 1 + random.below(5) as u32 / 4 } else { 1 },
         content: (0..inputs).filter(|_| random.one_in(2)).collect(),
         prepare: (0..inputs).filter(|_| random.one_in(6)).collect(),
-        selectors: (0..inputs).filter(|_| random.one_in(4)).map(|input| (input, format!("s{input}"))).collect(),
+        selectors: (0..inputs)
+            .filter(|_| random.one_in(4))
+            .map(|input| (input, format!("s{input}")))
+            .collect(),
         same_content: (own && random.one_in(2)).then(|| format!("class{}", random.below(2))),
         failing: match features.failures {
             true if own && random.one_in(12) => Failing::Exec,

@@ -90,7 +90,11 @@ impl<'a> Simulation<'a> {
             current: 0,
             counter: 0,
         };
-        if play.concurrent { simulation.play_together()? } else { simulation.play_in_turn()? }
+        if play.concurrent {
+            simulation.play_together()?
+        } else {
+            simulation.play_in_turn()?
+        }
         simulation.finish()?;
         Ok((simulation.reports, simulation.keys))
     }
@@ -115,12 +119,12 @@ impl<'a> Simulation<'a> {
             if steps > 5000 {
                 return Err("program does not end".to_owned());
             }
-            if self.pending.is_empty() || self.random.one_in(6) {
-                if let Some(job) = waiting.pop() {
-                    live.push(job);
-                    self.begin(job)?;
-                    continue;
-                }
+            if (self.pending.is_empty() || self.random.one_in(6))
+                && let Some(job) = waiting.pop()
+            {
+                live.push(job);
+                self.begin(job)?;
+                continue;
             }
             if self.play.cancels && self.random.one_in(12) && !live.is_empty() {
                 let at = self.random.below(live.len());
@@ -193,12 +197,17 @@ impl<'a> Simulation<'a> {
                 }
             }
             places.reverse();
-            let at = |place: usize| places.iter().position(|other| *other == place).unwrap_or_default() as u32;
+            let at =
+                |place: usize| places.iter().position(|other| *other == place).unwrap_or_default() as u32;
             let vertices = places
                 .iter()
                 .map(|place| LoadVertex {
                     id: VertexId(digest(format!("v{place}"))),
-                    inputs: self.program.vertices[*place].inputs.iter().map(|(i, output)| (at(*i), *output)).collect(),
+                    inputs: self.program.vertices[*place]
+                        .inputs
+                        .iter()
+                        .map(|(i, output)| (at(*i), *output))
+                        .collect(),
                     ignore_cache: wanted.ignoring.contains(place),
                     export: None,
                     cost: 1.0,
@@ -276,7 +285,8 @@ impl<'a> Simulation<'a> {
             }
             Work::Execute(node, inputs) => {
                 let op = self.op(node)?;
-                let inputs: Option<Vec<FakeOutput>> = inputs.iter().map(|id| self.outputs.get(id).cloned()).collect();
+                let inputs: Option<Vec<FakeOutput>> =
+                    inputs.iter().map(|id| self.outputs.get(id).cloned()).collect();
                 let inputs = inputs.ok_or("run with a released input")?;
                 if op.failing == Failing::Exec {
                     return Ok(Event::Executed(action, Err(failure("exec"))));
@@ -395,7 +405,8 @@ impl<'a> Simulation<'a> {
                 let (place, output) = (target / 8, (target % 8) as OutputIndex);
                 let answer = match result {
                     Ok(finished) => {
-                        let value = self.outputs.get(&finished.output).ok_or("answer with a released result")?;
+                        let value =
+                            self.outputs.get(&finished.output).ok_or("answer with a released result")?;
                         let expect = value_of(self.program, place, output);
                         if *value != expect {
                             return Err(format!("v{place}.{output} is {value:?} instead of {expect:?}"));
@@ -437,8 +448,11 @@ pub(crate) fn new_key(key: &SaveKey) -> NewKey {
 
 /// The only right result of an edge.
 pub(crate) fn value_of(program: &Program, place: usize, output: OutputIndex) -> FakeOutput {
-    let inputs: Vec<FakeOutput> =
-        program.vertices[place].inputs.iter().map(|(input, output)| value_of(program, *input, *output)).collect();
+    let inputs: Vec<FakeOutput> = program.vertices[place]
+        .inputs
+        .iter()
+        .map(|(input, output)| value_of(program, *input, *output))
+        .collect();
     made(program.op(place), &inputs)[output as usize].clone()
 }
 
@@ -453,7 +467,8 @@ fn may_fail(program: &Program, place: usize) -> bool {
 pub fn repeats_itself(program: &Program) -> bool {
     (0..program.vertices.len()).any(|place| {
         let own = value_of(program, place, 0);
-        let mut pending: Vec<usize> = program.vertices[place].inputs.iter().map(|(input, _)| *input).collect();
+        let mut pending: Vec<usize> =
+            program.vertices[place].inputs.iter().map(|(input, _)| *input).collect();
         while let Some(below) = pending.pop() {
             if value_of(program, below, 0) == own {
                 return true;
