@@ -139,7 +139,7 @@ impl Drop for MountGuard {
 
 /// Removes the mark that a volatile overlay leaves in its work directory: the kernel refuses to mount
 /// it again, because what was written may be lost with the power. Here it may be.
-pub(crate) fn forget_volatile(work: &Path) {
+pub fn forget_volatile(work: &Path) {
     let mark = work.join("work/incompat");
     match fs_err::remove_dir_all(&mark) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use buildkit_executor::{ContainerMount, Error, ExecMount};
-use buildkit_snapshot::{Mount, MountKind};
+use buildkit_snapshot::{Mount, MountKind, forget_volatile};
 use buildkit_util_system::mount::{Overlay, mount_handle, mount_overlay, mount_tmpfs, unmount};
 use buildkit_util_system::{Root, path};
 use fs_err as fs;
@@ -19,12 +19,14 @@ pub struct PreparedMounts {
     directory: PathBuf,
     /// Mount points in the order in which they were made.
     mounted: Vec<PathBuf>,
+    /// Work directories of overlays that are not written to disk at their end.
+    volatile: Vec<PathBuf>,
 }
 
 impl PreparedMounts {
     /// Mounts in `directory`, which is made when it is needed. Its owner removes it.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, mounted: Vec::new() }
+        Self { directory, mounted: Vec::new(), volatile: Vec::new() }
     }
 
     /// The mount for the runtime and what its mount point has to be. `dest` is checked already.
@@ -99,12 +101,42 @@ impl PreparedMounts {
 
     fn mount_whole(&mut self, mount: &Mount, dest: &str) -> Result<PathBuf, Error> {
         let point = self.point(StubKind::Directory)?;
+        if self.mount_volatile(mount, &point) {
+            return Ok(point);
+        }
         mount_at(mount, &point).map_err(|error| Error::Io {
             action: format!("mount the source for `{dest}`"),
             source: error.into(),
         })?;
         self.mounted.push(point.clone());
         Ok(point)
+    }
+
+    /// Mounts an overlay that is written to so that its end does not wait until all of the file system is
+    /// on disk: what a step wrote can be made again. Linux before 5.10 does not know that.
+    fn mount_volatile(&mut self, mount: &Mount, point: &Path) -> bool {
+        let MountKind::Overlay { lower, upper, work: Some(work), options } = &mount.kind else {
+            return false;
+        };
+        if mount.readonly {
+            return false;
+        }
+        forget_volatile(work);
+        let volatile = Mount {
+            kind: MountKind::Overlay {
+                lower: lower.clone(),
+                upper: upper.clone(),
+                work: Some(work.clone()),
+                options: [options.as_slice(), &["volatile".to_owned()]].concat(),
+            },
+            ..mount.clone()
+        };
+        if mount_at(&volatile, point).is_err() {
+            return false;
+        }
+        self.mounted.push(point.to_owned());
+        self.volatile.push(work.clone());
+        true
     }
 
     fn point(&self, kind: StubKind) -> Result<PathBuf, Error> {
@@ -126,6 +158,9 @@ impl Drop for PreparedMounts {
         for point in self.mounted.iter().rev() {
             // What stays mounted is found and unmounted when the executor opens again.
             let _ = unmount(point);
+        }
+        for work in &self.volatile {
+            forget_volatile(work);
         }
     }
 }
