@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use buildkit_api_services_control::BytesMessage;
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::PollSender;
@@ -19,12 +19,29 @@ pub(crate) const QUEUE: usize = 16;
 pub(crate) struct Tunnel<T: Send + 'static> {
     incoming: Streaming<BytesMessage>,
     rest: Bytes,
+    /// Written and not sent yet.
+    written: BytesMut,
     outgoing: PollSender<T>,
 }
 
 impl<T: From<BytesMessage> + Send + 'static> Tunnel<T> {
     pub(crate) fn new(incoming: Streaming<BytesMessage>, outgoing: tokio::sync::mpsc::Sender<T>) -> Self {
-        Self { incoming, rest: Bytes::new(), outgoing: PollSender::new(outgoing) }
+        Self {
+            incoming,
+            rest: Bytes::new(),
+            written: BytesMut::new(),
+            outgoing: PollSender::new(outgoing),
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.written.is_empty() {
+            let closed = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+            ready!(self.outgoing.poll_reserve(cx)).map_err(closed)?;
+            let message = BytesMessage { data: self.written.split().freeze() };
+            self.outgoing.send_item(message.into()).map_err(closed)?;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -54,21 +71,25 @@ impl<T: Send + 'static> AsyncRead for Tunnel<T> {
 }
 
 impl<T: From<BytesMessage> + Send + 'static> AsyncWrite for Tunnel<T> {
+    /// Pieces are sent when they are flushed or large enough. One message for what belongs together is
+    /// cheaper, and Go clients that close a session which has just begun misread further messages
+    /// that arrive meanwhile.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let closed = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        ready!(self.outgoing.poll_reserve(cx)).map_err(closed)?;
-        let len = buf.len().min(CHUNK);
-        let message = BytesMessage { data: Bytes::copy_from_slice(&buf[..len]) };
-        self.outgoing.send_item(message.into()).map_err(closed)?;
+        if self.written.len() >= CHUNK {
+            ready!(self.poll_send(cx))?;
+        }
+        let len = buf.len().min(CHUNK - self.written.len());
+        self.written.extend_from_slice(&buf[..len]);
         Poll::Ready(Ok(len))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = ready!(self.poll_send(cx));
         self.outgoing.close();
-        Poll::Ready(Ok(()))
+        Poll::Ready(sent)
     }
 }
