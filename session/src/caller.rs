@@ -1,10 +1,12 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{CONNECTION_WINDOW, MAX_MESSAGE_SIZE, STREAM_WINDOW};
@@ -101,7 +103,7 @@ impl SessionCaller {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         // There is one connection only: when it breaks, the session is over.
-        let mut io = Some(TokioIo::new(CloseSignal { io, closed: closed.clone() }));
+        let mut io = Some(TokioIo::new(CloseSignal::new(io, closed.clone())));
         let channel = Endpoint::from_static("http://localhost")
             .http2_max_header_list_size(u32::try_from(MAX_MESSAGE_SIZE).unwrap_or(u32::MAX))
             .http2_max_local_error_reset_streams(None)
@@ -149,10 +151,18 @@ impl SessionCaller {
     }
 }
 
-/// Fires a token when the byte stream ends, whoever ends it.
+/// Fires a token when the byte stream ends, whoever ends it, and ends the byte stream when the token
+/// fires: calls to a client of which nothing is heard any more must fail.
 struct CloseSignal<T> {
     io: T,
     closed: CancellationToken,
+    wait: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<T> CloseSignal<T> {
+    fn new(io: T, closed: CancellationToken) -> Self {
+        Self { io, wait: Box::pin(closed.clone().cancelled_owned()), closed }
+    }
 }
 
 impl<T> Drop for CloseSignal<T> {
@@ -161,36 +171,44 @@ impl<T> Drop for CloseSignal<T> {
     }
 }
 
+fn over() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "Session is closed")
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for CloseSignal<T> {
     fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.io).poll_read(cx, buf)
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // A connection always has a read under way, so that it is woken by this.
+        if self.wait.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(over()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for CloseSignal<T> {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<io::Result<usize>> {
-        std::pin::Pin::new(&mut self.io).poll_write(cx, buf)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.closed.is_cancelled() {
+            return Poll::Ready(Err(over()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closed.is_cancelled() {
+            return Poll::Ready(Err(over()));
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closed.is_cancelled() {
+            // What is left to be sent will not be read.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

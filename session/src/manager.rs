@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{HealthPolicy, Headers, SessionCaller};
+use crate::{Headers, HealthPolicy, SessionCaller};
 
 /// How long callers wait for a session that has not been opened yet: clients open sessions and
 /// start builds side by side.
@@ -161,8 +161,10 @@ impl SessionManager {
     {
         let mut last = E::from(Error::NoSessions);
         // Sessions that are open now come first: waiting for one that has gone costs seconds.
-        let (open, missing): (Vec<_>, Vec<_>) =
-            group.ids().iter().partition(|id| self.find(id.split_once(':').map_or(id.as_str(), |(_, id)| id)).is_some());
+        let (open, missing): (Vec<_>, Vec<_>) = group
+            .ids()
+            .iter()
+            .partition(|id| self.find(id.split_once(':').map_or(id.as_str(), |(_, id)| id)).is_some());
         for id in open.into_iter().chain(missing) {
             let result = match self.get(id, LOOKUP_WAIT).await {
                 Ok(caller) => work(caller).await,
@@ -188,8 +190,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.caller.closed().cancel();
         let mut sessions = self.manager.inner.sessions.lock();
-        let is_ours =
-            sessions.get(&self.id).is_some_and(|current| current.closed() == self.caller.closed());
+        let is_ours = sessions.get(&self.id).is_some_and(|current| current.closed() == self.caller.closed());
         if is_ours {
             sessions.remove(&self.id);
         }

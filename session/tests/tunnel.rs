@@ -80,7 +80,10 @@ async fn a_newer_session_takes_the_place_of_an_older() {
     }
     let newer = SessionServer::new("new").await;
     let (ours, theirs) = tokio::io::duplex(64 << 10);
-    let second = { let manager = manager.clone(); spawn(async move { manager.serve(ours, renamed).await }) };
+    let second = {
+        let manager = manager.clone();
+        spawn(async move { manager.serve(ours, renamed).await })
+    };
     let _client = spawn(async move { newer.serve(theirs).await });
     while manager.get(&id, LONG).await.expect("one of them").shared_key() != "new" {
         tokio::task::yield_now().await;

@@ -59,8 +59,10 @@ pub async fn check_agent(caller: &SessionCaller, id: &str) -> Result<(), Error> 
         Ok(_) => Ok(()),
         Err(status) => match status.code() {
             tonic::Code::Unimplemented => Err(Error::Unsupported),
-            // Go clients answer with an unclassified error for an id that they do not have.
-            tonic::Code::NotFound | tonic::Code::Unknown => {
+            tonic::Code::NotFound => Err(Error::NotFound(status.message().to_owned())),
+            // Go clients answer with an unclassified error for an id that they do not have. A broken
+            // connection is not classified either, but has a cause on this side.
+            tonic::Code::Unknown if std::error::Error::source(&status).is_none() => {
                 Err(Error::NotFound(status.message().to_owned()))
             }
             _ => Err(Error::Client { id: id.to_owned(), source: Box::new(status) }),
@@ -97,8 +99,7 @@ impl AgentSocket {
         parent: &Path,
         options: SocketOptions,
     ) -> Result<Self, Error> {
-        let directory =
-            tempfile::Builder::new().prefix("ssh-").tempdir_in(parent).map_err(Error::Socket)?;
+        let directory = tempfile::Builder::new().prefix("ssh-").tempdir_in(parent).map_err(Error::Socket)?;
         let refused = |error: rustix::io::Errno| Error::Socket(error.into());
         // Others must be able to reach the socket, but not to list the directory.
         rustix::fs::chmod(directory.path(), Mode::from_raw_mode(0o711)).map_err(refused)?;

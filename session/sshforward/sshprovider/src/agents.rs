@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use buildkit_errdefs::{Classify, Kind};
@@ -9,16 +11,22 @@ use buildkit_session_sshforward::{BoxConnection, DEFAULT_ID, SshForwarder};
 use tokio::net::UnixStream;
 
 use crate::filter;
+use crate::key::Key;
+use crate::keyring::Keyring;
 
 /// Names the socket of the user's own agent.
 const AUTH_SOCK: &str = "SSH_AUTH_SOCK";
+/// Bytes that are read of a key's file.
+const MAX_KEY: u64 = 100 * 1024;
+/// How long an agent may take to accept a connection.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An agent that builds may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
     /// What builds call it; empty is `default`.
     pub id: String,
-    /// Its socket; none is the user's own agent.
+    /// Its socket, or private keys that make an agent; none is the user's own agent.
     pub paths: Vec<PathBuf>,
     /// Whether bytes are passed on as they are.
     pub raw: bool,
@@ -48,18 +56,29 @@ pub enum Error {
     /// A raw connection to something else than a socket.
     #[error("raw mode only supported with socket paths")]
     RawKey,
-    /// A key where only sockets can be offered.
-    #[error("Key `{0}` cannot be loaded: add it to an agent with `ssh-add` and name the agent's socket")]
-    Key(PathBuf),
+    /// Keys and a socket for one agent.
+    #[error("invalid combination of keys and sockets")]
+    KeysAndSocket,
+    /// A file that cannot be used as a key.
+    #[error("failed to parse {path}: {problem}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Duplicate(_) | Self::SeveralSockets | Self::RawKey => Kind::InvalidArgument,
+            Self::Duplicate(_)
+            | Self::SeveralSockets
+            | Self::RawKey
+            | Self::KeysAndSocket
+            | Self::Key { .. } => Kind::InvalidArgument,
             Self::NoSocket => Kind::FailedPrecondition,
             Self::Open { source, .. } => Kind::of_io(source),
-            Self::Key(_) => Kind::Unimplemented,
         }
     }
 }
@@ -67,17 +86,21 @@ impl Classify for Error {
 /// Agents of this machine, by id.
 #[derive(Debug)]
 pub struct Agents {
-    sockets: BTreeMap<String, Socket>,
+    agents: BTreeMap<String, Source>,
 }
 
 #[derive(Debug)]
-struct Socket {
-    path: PathBuf,
-    raw: bool,
+enum Source {
+    /// An agent that runs, all of it.
+    Raw(PathBuf),
+    /// An agent that runs.
+    Socket(PathBuf),
+    /// Keys in this process.
+    Keys(Arc<Keyring>),
 }
 
 impl Agents {
-    /// Checks that the agents are there; `variable` reads the environment.
+    /// Checks that the agents are there and reads keys; `variable` reads the environment.
     ///
     /// # Errors
     /// When one of them cannot be offered.
@@ -85,25 +108,52 @@ impl Agents {
         agents: impl IntoIterator<Item = Agent>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Error> {
-        let mut sockets = BTreeMap::new();
+        let mut sources = BTreeMap::new();
         for Agent { id, mut paths, raw } in agents {
             let id = if id.is_empty() { DEFAULT_ID.to_owned() } else { id };
-            if paths.is_empty() {
+            if paths.iter().all(|path| path.as_os_str().is_empty()) && paths.len() < 2 {
                 let own = variable(AUTH_SOCK).filter(|path| !path.is_empty());
-                paths.push(own.ok_or(Error::NoSocket)?.into());
+                paths = vec![own.ok_or(Error::NoSocket)?.into()];
             }
-            for path in &paths {
-                if !is_socket(path)? {
-                    return Err(if raw { Error::RawKey } else { Error::Key(path.clone()) });
-                }
-            }
-            let [path] = <[PathBuf; 1]>::try_from(paths).map_err(|_| Error::SeveralSockets)?;
-            if sockets.insert(id.clone(), Socket { path, raw }).is_some() {
+            let source = Source::new(&paths, raw)?;
+            if sources.insert(id.clone(), source).is_some() {
                 return Err(Error::Duplicate(id));
             }
         }
-        Ok(Self { sockets })
+        Ok(Self { agents: sources })
     }
+}
+
+impl Source {
+    fn new(paths: &[PathBuf], raw: bool) -> Result<Self, Error> {
+        let (mut socket, mut keys) = (None, Vec::new());
+        for path in paths {
+            if socket.is_some() {
+                return Err(Error::SeveralSockets);
+            }
+            if is_socket(path)? {
+                socket = Some(path);
+            } else if raw {
+                return Err(Error::RawKey);
+            } else {
+                keys.push(read_key(path)?);
+            }
+        }
+        match socket {
+            Some(_) if !keys.is_empty() => Err(Error::KeysAndSocket),
+            Some(path) if raw => Ok(Self::Raw(path.clone())),
+            Some(path) => Ok(Self::Socket(path.clone())),
+            None => Ok(Self::Keys(Arc::new(Keyring::new(keys)))),
+        }
+    }
+}
+
+fn read_key(path: &Path) -> Result<Key, Error> {
+    let open = |source| Error::Open { path: path.to_owned(), source };
+    let mut text = Vec::new();
+    let file = fs_err::File::open(path).map_err(open)?;
+    file.take(MAX_KEY).read_to_end(&mut text).map_err(open)?;
+    Key::parse(&text).map_err(|problem| Error::Key { path: path.to_owned(), problem: problem.to_string() })
 }
 
 fn is_socket(path: &Path) -> Result<bool, Error> {
@@ -114,18 +164,23 @@ fn is_socket(path: &Path) -> Result<bool, Error> {
 #[async_trait]
 impl SshForwarder for Agents {
     fn has(&self, id: &str) -> bool {
-        self.sockets.contains_key(id)
+        self.agents.contains_key(id)
     }
 
     async fn dial(&self, id: &str) -> Result<BoxConnection, String> {
-        let socket = self.sockets.get(id).ok_or_else(|| format!("unset ssh forward key {id}"))?;
-        let stream = UnixStream::connect(&socket.path)
-            .await
-            .map_err(|error| format!("failed to connect to {}: {error}", socket.path.display()))?;
-        if socket.raw {
-            return Ok(Box::new(stream));
+        match self.agents.get(id).ok_or_else(|| format!("unset ssh forward key {id}"))? {
+            Source::Raw(path) => Ok(Box::new(dial(path).await?)),
+            Source::Socket(path) => Ok(Box::new(filter::read_only(dial(path).await?))),
+            Source::Keys(keys) => Ok(Box::new(filter::connect(keys.clone()))),
         }
-        Ok(Box::new(filter::read_only(stream)))
+    }
+}
+
+async fn dial(path: &Path) -> Result<UnixStream, String> {
+    let failed = |problem: String| format!("failed to connect to {}: {problem}", path.display());
+    match tokio::time::timeout(DIAL_TIMEOUT, UnixStream::connect(path)).await {
+        Ok(stream) => stream.map_err(|error| failed(error.to_string())),
+        Err(_) => Err(failed("i/o timeout".to_owned())),
     }
 }
 
@@ -150,7 +205,8 @@ mod tests {
         for (bad, expect) in [
             (agent("a", &[&socket, &socket], false), "only single socket allowed"),
             (agent("a", &[&key], true), "raw mode only supported with socket paths"),
-            (agent("a", &[&key], false), "cannot be loaded"),
+            (agent("a", &[&key], false), "k: not a private key"),
+            (agent("a", &[&socket, &key], false), "only single socket allowed"),
             (agent("a", &[Path::new("/nowhere")], false), "failed to open /nowhere"),
         ] {
             let error = with(vec![bad]).expect_err(expect).to_string();
