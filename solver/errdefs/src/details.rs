@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use buildkit_solver_pb as llb;
 use buildkit_util_cachedigest::Digest;
-use buildkit_util_gojson::{Base64, Object};
+use buildkit_util_gojson::Object;
 pub use buildkit_util_grpcerrors::Detail;
 use serde_json::Value;
 
@@ -82,11 +82,7 @@ pub fn subrequest(name: &str) -> Detail {
 /// Where the failing step stands in its source file.
 pub fn source(info: &llb::SourceInfo, ranges: &[llb::Range]) -> Detail {
     object(SOURCE, |json| {
-        json.object("info", |json| {
-            json.omit_empty("filename", info.filename.as_str());
-            json.omit_empty("data", &Base64(&info.data));
-            json.omit_empty("language", info.language.as_str());
-        });
+        json.field("info", info);
         if ranges.is_empty() {
             return;
         }

@@ -31,7 +31,9 @@ pub(crate) fn to_bridge_error(error: &SolverError<OpError>, sources: Option<&Sou
         _ => None,
     });
     if let Some(vertex) = vertex.filter(|_| !has_source) {
-        for (info, ranges) in sources.of(&vertex) {
+        // The outermost detail comes first, which is the place that was named last.
+        let places: Vec<_> = sources.of(&vertex).collect();
+        for (info, ranges) in places.into_iter().rev() {
             bridge_error.error.details.push(errdefs::source(info, ranges));
         }
     }
