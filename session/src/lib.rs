@@ -25,5 +25,10 @@ pub const MAX_MESSAGE_SIZE: usize = 16 << 20;
 /// Flow control window of one stream in a tunnel, in bytes.
 pub const STREAM_WINDOW: u32 = 1 << 20;
 
-/// Flow control window of a tunnel's connection, in bytes.
-pub const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Flow control window of a connection, in bytes: streams are limited, connections are not.
+///
+/// The h2 library ends a connection on which too many small frames wait to be read, where "too many"
+/// is a share of this window. File transfers are streams of very small messages, so with a window of
+/// a few megabytes a receiver that is slow for a moment loses its session; with this one, the stream's
+/// own window stops the sender long before.
+pub const CONNECTION_WINDOW: u32 = 1 << 30;

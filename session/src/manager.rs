@@ -1,10 +1,9 @@
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildkit_errdefs::{Classify, Kind};
-use parking_lot::Mutex;
+use dashmap::DashMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +79,7 @@ pub struct SessionManager {
 
 #[derive(Default)]
 struct ManagerInner {
-    sessions: Mutex<HashMap<String, SessionCaller>>,
+    sessions: DashMap<String, SessionCaller>,
     changed: Notify,
 }
 
@@ -107,7 +106,7 @@ impl SessionManager {
         let caller = SessionCaller::connect(io, &headers, closed.clone())
             .await
             .map_err(|source| Error::Connect { id: id.clone(), source })?;
-        self.inner.sessions.lock().insert(id.clone(), caller.clone());
+        self.inner.sessions.insert(id.clone(), caller.clone());
         self.inner.changed.notify_waiters();
         let _registration = Registration { manager: self.clone(), id: id.clone(), caller: caller.clone() };
         tracing::debug!(session = %id, "session started");
@@ -145,8 +144,8 @@ impl SessionManager {
     }
 
     fn find(&self, id: &str) -> Option<SessionCaller> {
-        let sessions = self.inner.sessions.lock();
-        sessions.get(id).filter(|caller| !caller.closed().is_cancelled()).cloned()
+        let caller = self.inner.sessions.get(id).map(|entry| entry.value().clone());
+        caller.filter(|caller| !caller.closed().is_cancelled())
     }
 
     /// Tries `work` with the sessions of a group, one after another, until it succeeds.
@@ -189,10 +188,9 @@ struct Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.caller.closed().cancel();
-        let mut sessions = self.manager.inner.sessions.lock();
-        let is_ours = sessions.get(&self.id).is_some_and(|current| current.closed() == self.caller.closed());
-        if is_ours {
-            sessions.remove(&self.id);
-        }
+        self.manager
+            .inner
+            .sessions
+            .remove_if(&self.id, |_, current| current.closed() == self.caller.closed());
     }
 }
