@@ -16,6 +16,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use buildkit_client::{Attach, BuildRequest, BuildResponse, Frontend};
+use buildkit_session_auth::{AuthService, CredentialProvider};
+use buildkit_session_auth_authprovider::{DockerAuth, DockerConfig};
 use buildkit_session_secrets::SecretsService;
 use buildkit_session_secrets_secretsprovider::Store;
 use buildkit_session_sshforward::SshService;
@@ -84,15 +86,21 @@ pub(crate) async fn run(global: &Global, args: &Build) -> Result<()> {
 /// What the flags ask for.
 fn request(args: &Build) -> Result<BuildRequest> {
     if !args.registry_auth_tlscontext.is_empty() {
-        missing::service("build --registry-auth-tlscontext", "session's auth service")?;
+        missing::service("build --registry-auth-tlscontext", "fetching of registry tokens")?;
     }
     if !args.oci_layout.is_empty() {
         missing::service("build --oci-layout", "session's content service")?;
     }
-    let mut attach: Vec<Attach> = Vec::new();
+    // The registry's part of this client is not there yet, so that daemons fetch tokens themselves.
+    let variable = |name: &str| std::env::var(name).ok();
+    let auth: Arc<dyn CredentialProvider> =
+        Arc::new(DockerAuth::new(DockerConfig::load(variable), None, variable));
+    let mut attach: Vec<Attach> = vec![Box::new(|session| {
+        session.allow(AuthService::server(auth), AuthService::METHODS);
+    })];
     if !args.ssh.is_empty() {
         let agents = ssh::parse(&args.ssh)?;
-        let agents = Arc::new(Agents::new(agents, |name| std::env::var(name).ok())?);
+        let agents = Arc::new(Agents::new(agents, variable)?);
         attach.push(Box::new(|session| {
             session.allow(SshService::server(agents), SshService::METHODS);
         }));
@@ -106,7 +114,7 @@ fn request(args: &Build) -> Result<BuildRequest> {
     options::check_entitlements(&args.allow)?;
     let mut frontend = Frontend {
         name: args.frontend.clone(),
-        options: options::parse(&args.opt, |name| std::env::var(name).ok()).context("invalid opt")?,
+        options: options::parse(&args.opt, variable).context("invalid opt")?,
     };
     let exports = output::parse(&args.output)?;
     let cache_exports = cache::exports(&args.export_cache)?;
