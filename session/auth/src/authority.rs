@@ -118,6 +118,33 @@ mod tests {
         assert!(matches!(PublicKey::new(&[0; 31]), Err(Error::KeyLength(31))));
     }
 
+    /// Made with Go's `crypto/hmac` and `crypto/ed25519` as upstream puts them together.
+    #[test]
+    fn keys_of_go_clients() {
+        let salt: Vec<u8> = (0..32).collect();
+        let payload = b"payload of the daemon";
+        for (seed, public, signature) in [
+            (
+                &b"0123456789abcdef"[..],
+                "e8fc5aa623ea69e8e91f30d0d1c6ae53c1d4b87660865a2108bb4879071d2603",
+                "3d3d1a6b7d63cc1fe8793e19b958579cd426eb3cff27d748f3c20bf178aeb57e\
+                 b51d9d67f1cbfefabe156c830f0ed3ec3c8d88e06defa1b12d799c9cc31bf309",
+            ),
+            (
+                b"",
+                "040621616cad1cec87d58de663a3da915dc2bf8afbd0bd361931d2c207644cc4",
+                "c5fcf01e7aa918e0f51a20c01904904ea2230321cfc02d07b9d450157ce5e9ba\
+                 95ad871ef8815b1e203da7ce29ab2b8174fd6141014a2599abb71699dd90ef04",
+            ),
+        ] {
+            let key = AuthorityKey::derive(&salt, &TokenSeed(seed.to_vec()));
+            assert_eq!(hex::encode(key.public().as_bytes()), public);
+            let signed = [hex::decode(signature).expect("hex"), payload.to_vec()].concat();
+            assert_eq!(key.sign(payload), signed);
+            assert!(key.public().verify(&signed, payload));
+        }
+    }
+
     #[test]
     fn only_the_same_salt_and_seed_make_the_same_key() {
         let seed = |bytes: &[u8]| TokenSeed(bytes.to_vec());
