@@ -13,6 +13,7 @@ use buildkit_solver_llbsolver::LlbSolver;
 use buildkit_util_apicaps::CapList;
 use buildkit_util_appcontext as tasks;
 use buildkit_util_grpcerrors::RemoteError;
+use buildkit_util_progress::SkippedSteps;
 use buildkit_worker::WorkerController;
 use futures::stream::BoxStream;
 use tokio::sync::{mpsc, watch};
@@ -168,9 +169,12 @@ impl ControlApi for Control {
     ) -> Result<Response<Self::StatusStream>, Status> {
         let build = request.into_inner().r#ref;
         let subscription = self.shared.options.solver.status(&build).await?;
-        let stream = futures::stream::unfold(subscription, |mut subscription| async move {
-            let status = subscription.next().await?;
-            Some((futures::stream::iter(wire::to_messages(status).into_iter().map(Ok)), subscription))
+        let reader = (subscription, SkippedSteps::default());
+        let stream = futures::stream::unfold(reader, |(mut subscription, mut skipped)| async move {
+            let mut status = subscription.next().await?;
+            skipped.complete(&mut status);
+            let messages = futures::stream::iter(wire::to_messages(status).into_iter().map(Ok));
+            Some((messages, (subscription, skipped)))
         });
         Ok(with_time(Box::pin(futures::StreamExt::flatten(stream))))
     }

@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod bus;
+mod skipped;
 mod types;
 mod writer;
 
 pub use bus::{Bus, Subscription};
+pub use skipped::SkippedSteps;
 pub use writer::{Part, Writer};
 pub use types::{
     Event, Interval, LogStream, Position, ProgressGroup, Range, SolveStatus, SourceInfo, Vertex,
