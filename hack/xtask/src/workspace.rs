@@ -147,16 +147,23 @@ fn metadata<P: for<'de> Deserialize<'de>>(root: &Path, args: &[&str]) -> Result<
     serde_json::from_str(&output(command)?).context("Failed to read what `cargo metadata` wrote")
 }
 
+/// Files of the repository, sorted: all but those that its ignore files name.
 fn files(root: &Path) -> Result<Vec<String>> {
-    let mut command = Command::new("git");
-    command.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    let mut files: Vec<String> = output(command)?
-        .split('\0')
-        .filter(|file| !file.is_empty() && root.join(file).is_file())
-        .map(str::to_owned)
-        .collect();
+    let mut files = Vec::new();
+    let walk = ignore::WalkBuilder::new(root)
+        .hidden(false)
+        .git_global(false)
+        .filter_entry(|entry| entry.file_name() != ".git")
+        .build();
+    for entry in walk {
+        let entry = entry.context("Failed to list the files of the repository")?;
+        if entry.file_type().is_some_and(|kind| kind.is_file())
+            && let Ok(path) = entry.path().strip_prefix(root)
+        {
+            files.push(path.to_string_lossy().into_owned());
+        }
+    }
     files.sort();
-    files.dedup();
     Ok(files)
 }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use buildkit_util_cachedigest::{Digest, Digester};
 use fs_err::os::unix::fs::OpenOptionsExt;
+use walkdir::WalkDir;
 use parking_lot::Mutex;
 
 use crate::port::{BlobInfo, Check, ContentStore, Error, Expected, Ingester, ReadBlob, require_sha256};
@@ -176,14 +177,10 @@ impl ContentStore for LocalStore {
     }
 
     fn list(&self) -> Result<Vec<BlobInfo>, Error> {
-        let failed = Error::io("list blobs");
-        let entries: Vec<_> = match fs_err::read_dir(&self.inner.blobs).and_then(Iterator::collect) {
-            Ok(entries) => entries,
-            Err(error) => return Err(failed(error)),
-        };
-        let mut found = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let entry: fs_err::DirEntry = entry;
+        let failed = |error: io::Error| Error::io("list blobs")(error);
+        let mut found = Vec::new();
+        for entry in WalkDir::new(&self.inner.blobs).min_depth(1).max_depth(1) {
+            let entry = entry.map_err(|error| failed(error.into()))?;
             let name = entry.file_name();
             let Some(digest) = name.to_str().and_then(|name| Digest::parse(&format!("sha256:{name}")).ok())
             else {
