@@ -65,6 +65,11 @@ impl Control {
             id: request.r#ref.clone(),
             session_id: request.session.clone(),
             entitlements: std::mem::take(&mut request.entitlements),
+            platforms: request
+                .frontend_attrs
+                .get("platform")
+                .map(|list| list.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
         })?;
         let is_driven_by_client = request.definition.is_none() && request.frontend.is_empty();
         let result = if is_driven_by_client {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::LlbSolver;
 use crate::bridge::Bridge;
 use crate::export::{ExportPlan, run_exporters};
+use crate::verify::check_platforms;
 
 /// How long the progress of a cancelled build stays open for its steps to end.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -35,6 +36,8 @@ pub(crate) struct BuildCore {
     pub(crate) session_id: String,
     /// What its steps may do.
     pub(crate) entitlements: Entitlements,
+    /// Platforms that its result is to be for.
+    pub(crate) platforms: Vec<String>,
 }
 
 impl Build {
@@ -65,7 +68,10 @@ impl Build {
             progress: self.core.job.progress().clone(),
             cancelled: self.cancelled.clone(),
         };
-        let mut response = run_exporters(&plan, exporters, &result).await?;
+        let default = &self.core.solver.shared.options.default_platform;
+        let warnings = check_platforms(&self.core.platforms, default, &result)
+            .map_err(|text| RemoteError::new(Kind::Unknown, text))?;
+        let mut response = run_exporters(&plan, exporters, &result, &warnings).await?;
         for (key, value) in &result.metadata {
             if key.starts_with("frontend.") {
                 response.insert(key.clone(), String::from_utf8_lossy(value).into_owned());

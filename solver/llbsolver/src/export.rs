@@ -10,7 +10,7 @@ use buildkit_frontend::BridgeError;
 use buildkit_session::SessionManager;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_grpcerrors::RemoteError;
-use buildkit_util_progress::{Bus, Event, Vertex, Writer};
+use buildkit_util_progress::{Bus, Event, Vertex, VertexWarning, Writer};
 use futures::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -22,18 +22,34 @@ pub(crate) struct ExportPlan {
     pub(crate) cancelled: CancellationToken,
 }
 
-/// Runs all exporters side by side, and what is left to do of each once all have succeeded.
+/// Runs all exporters side by side, and what is left to do of each once all have succeeded. Warnings
+/// stand at the first of them.
 pub(crate) async fn run_exporters(
     plan: &ExportPlan,
     exporters: Vec<Arc<dyn ExporterInstance>>,
     result: &ExportResult,
+    warnings: &[String],
 ) -> Result<BTreeMap<String, String>, BridgeError> {
     let exports = exporters.iter().enumerate().map(|(index, exporter)| async move {
         let step = Step::new(plan, index, exporter.description());
         let cx = step.context(plan);
-        step.run(async { exporter.export(&cx, result).await }).await
+        let warnings = if index == 0 { warnings } else { &[] };
+        step.run(async {
+            warn(&cx.progress, warnings);
+            exporter.export(&cx, result).await
+        })
+        .await
     });
     let exported: Vec<Exported> = try_join_all(exports).await?;
+    if exporters.is_empty() && !warnings.is_empty() {
+        let step = Step::new(plan, 0, "Verifying build result".to_owned());
+        let cx = step.context(plan);
+        step.run(async {
+            warn(&cx.progress, warnings);
+            Ok(())
+        })
+        .await?;
+    }
     let mut response = BTreeMap::new();
     let mut finalizers = Vec::new();
     for (index, (exporter, exported)) in exporters.iter().zip(exported).enumerate() {
@@ -50,6 +66,20 @@ pub(crate) async fn run_exporters(
         response.extend(part);
     }
     Ok(response)
+}
+
+fn warn(progress: &Writer, warnings: &[String]) {
+    for text in warnings {
+        progress.warn(VertexWarning {
+            vertex: Digest::sha256(""), // The writer's.
+            level: 0,
+            short: text.clone().into(),
+            detail: Vec::new(),
+            url: String::new(),
+            source_info: None,
+            ranges: Vec::new(),
+        });
+    }
 }
 
 /// One vertex of the progress that no op stands behind.

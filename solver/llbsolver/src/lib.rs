@@ -17,6 +17,7 @@ mod nested;
 mod reference;
 mod results;
 mod solver;
+mod verify;
 
 pub use build::Build;
 pub use caps::{frontend_caps, llb_caps};

@@ -42,6 +42,9 @@ pub struct BuildOptions {
     pub session_id: String,
     /// Privileges that the client grants.
     pub entitlements: Vec<String>,
+    /// Platforms that the client asks for; none means the default one. The result is held against
+    /// them, and what does not fit is a warning.
+    pub platforms: Vec<String>,
 }
 
 /// Runs builds. Clones are the same solver.
@@ -88,6 +91,7 @@ impl LlbSolver {
             job,
             session_id: build.session_id,
             entitlements,
+            platforms: build.platforms,
         });
         nested.attach(&core);
         Ok(Build::new(core))
