@@ -44,6 +44,11 @@ pub trait Domain: Sized + Send + Sync + 'static {
     fn wrap_error(&self, error: Self::Error, _vertex: &VertexSpec<Self>) -> Self::Error {
         error
     }
+
+    /// What is shown at a failed vertex. The error of the build may say more of how it came there.
+    fn vertex_text(&self, error: &Self::Error) -> String {
+        error.to_string()
+    }
 }
 
 /// One vertex of a [`Graph`].

@@ -424,11 +424,16 @@ impl<D: Domain> Owner<D> {
     /// The failure of a vertex, shown to those who watch.
     fn failure(&self, node: NodeId, fault: Fault<D>, started: Option<SystemTime>) -> Failure {
         let vertex = self.vertices.get(&node);
+        let mut text = None;
         let failure: Failure = match fault {
-            Fault::Op(error) => match vertex {
-                Some(vertex) => Arc::new(self.domain.wrap_error(error, &vertex.spec)),
-                None => Arc::new(error),
-            },
+            Fault::Op(error) => {
+                let error = match vertex {
+                    Some(vertex) => self.domain.wrap_error(error, &vertex.spec),
+                    None => error,
+                };
+                text = Some(self.domain.vertex_text(&error));
+                Arc::new(error)
+            }
             Fault::Panic(text) => {
                 let name = vertex.map_or("", |vertex| vertex.spec.name.as_str());
                 tracing::error!(vertex = name, panic = text, "op panicked");
@@ -437,7 +442,8 @@ impl<D: Domain> Owner<D> {
         };
         if let Some(vertex) = vertex {
             let completed = Some(self.now());
-            vertex.show(&Status { started, completed, cached: false, error: failure.to_string() });
+            let error = text.unwrap_or_else(|| failure.to_string());
+            vertex.show(&Status { started, completed, cached: false, error });
         }
         failure
     }

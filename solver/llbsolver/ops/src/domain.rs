@@ -15,6 +15,7 @@ use buildkit_source::SourceRegistry;
 use buildkit_util_progress::Writer;
 use tokio::sync::Semaphore;
 
+use crate::ops::CACHE_KEY_FAILED;
 use crate::op_json::op_json;
 use crate::resources::relaxed;
 use crate::spec::TypedVertex;
@@ -92,6 +93,11 @@ impl Domain for LlbDomain {
             (only, None) | (None, only) => only.clone(),
         };
         (resources != active.resources).then(|| Arc::new(TypedVertex { resources, ..active.clone() }))
+    }
+
+    fn vertex_text(&self, error: &Error) -> String {
+        let text = error.to_string();
+        text.strip_prefix(CACHE_KEY_FAILED).map_or_else(|| text.clone(), str::to_owned)
     }
 
     fn wrap_error(&self, error: Error, vertex: &VertexSpec<Self>) -> Error {

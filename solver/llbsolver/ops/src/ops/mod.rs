@@ -71,6 +71,10 @@ async fn acquire(parallelism: Option<&Arc<Semaphore>>) -> Result<Box<dyn Send + 
     })
 }
 
+/// How the error of a build says that the content of an input could not be hashed; vertices are shown
+/// without it.
+pub(crate) const CACHE_KEY_FAILED: &str = "failed to compute cache key: ";
+
 /// The key of an input by the content that an op uses of it.
 struct ContentKey {
     services: Arc<OpServices>,
@@ -83,7 +87,7 @@ impl ContentKey {
     fn failed(&self, tree: &Tree, error: &buildkit_cache_contenthash::Error) -> Error {
         let (worker, id) = (&self.services.worker, tree.as_ref().map_or("", |tree| tree.id().as_str()));
         let text =
-            format!("failed to compute cache key: failed to calculate checksum of ref {worker}::{id}: {error}");
+            format!("{CACHE_KEY_FAILED}failed to calculate checksum of ref {worker}::{id}: {error}");
         let state = FailedState {
             inputs: vec![tree.clone()],
             subject: Some(Subject::Cache(i64::try_from(self.input).unwrap_or(i64::MAX))),
