@@ -105,7 +105,9 @@ fn with_time<T>(message: T) -> Response<T> {
 }
 
 fn no_history(call: &str) -> Status {
-    Status::unimplemented(format!("Control.{call} is not implemented by this daemon: it keeps no build history"))
+    Status::unimplemented(format!(
+        "Control.{call} is not implemented by this daemon: it keeps no build history"
+    ))
 }
 
 #[tonic::async_trait]
@@ -159,7 +161,8 @@ impl ControlApi for Control {
         &self,
         request: Request<api::SolveRequest>,
     ) -> Result<Response<api::SolveResponse>, Status> {
-        let response = self.run_solve(request.into_inner()).await.map_err(|error| Status::from(error.error))?;
+        let response =
+            self.run_solve(request.into_inner()).await.map_err(|error| Status::from(error.error))?;
         Ok(Response::new(response))
     }
 

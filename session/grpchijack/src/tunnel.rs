@@ -26,12 +26,7 @@ pub(crate) struct Tunnel<T: Send + 'static> {
 
 impl<T: From<BytesMessage> + Send + 'static> Tunnel<T> {
     pub(crate) fn new(incoming: Streaming<BytesMessage>, outgoing: tokio::sync::mpsc::Sender<T>) -> Self {
-        Self {
-            incoming,
-            rest: Bytes::new(),
-            written: BytesMut::new(),
-            outgoing: PollSender::new(outgoing),
-        }
+        Self { incoming, rest: Bytes::new(), written: BytesMut::new(), outgoing: PollSender::new(outgoing) }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -55,7 +50,11 @@ impl From<BytesMessage> for Outgoing {
 }
 
 impl<T: Send + 'static> AsyncRead for Tunnel<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         while self.rest.is_empty() {
             match ready!(self.incoming.poll_next_unpin(cx)) {
                 None => return Poll::Ready(Ok(())),

@@ -11,8 +11,22 @@ const IMAGE_CONFIG_KEY: &str = "containerimage.config";
 
 /// Operating systems that stand alone in a request; any other word is an architecture.
 const SYSTEMS: &[&str] = &[
-    "aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "macos", "netbsd",
-    "openbsd", "plan9", "solaris", "wasip1", "windows",
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "macos",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "wasip1",
+    "windows",
 ];
 
 /// What people should know of the platforms of a result. `requested` is empty for the default one.
@@ -99,7 +113,9 @@ fn parse(text: &str, default: &Platform) -> Option<Platform> {
         }
         [architecture] => Platform::new(&default.os, architecture),
         [os, architecture] => Platform::new(os, architecture),
-        [os, architecture, variant] => Platform { variant: variant.to_owned(), ..Platform::new(os, architecture) },
+        [os, architecture, variant] => {
+            Platform { variant: variant.to_owned(), ..Platform::new(os, architecture) }
+        }
         _ => return None,
     })
 }
@@ -158,8 +174,12 @@ mod tests {
         }
         let refs = Refs::Many(BTreeMap::from([("a".to_owned(), Some(()))]));
         let result = BuildResult { refs, metadata: BTreeMap::new() };
-        check_platforms(&[], &Platform::new("linux", "amd64"), &result).expect_err("says nothing of its refs");
+        check_platforms(&[], &Platform::new("linux", "amd64"), &result)
+            .expect_err("says nothing of its refs");
         let empty = BuildResult::<()>::default();
-        assert_eq!(check_platforms(&["x/y".to_owned()], &Platform::new("linux", "amd64"), &empty), Ok(vec![]));
+        assert_eq!(
+            check_platforms(&["x/y".to_owned()], &Platform::new("linux", "amd64"), &empty),
+            Ok(vec![])
+        );
     }
 }

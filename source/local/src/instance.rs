@@ -6,7 +6,7 @@ use buildkit_session::LOOKUP_WAIT;
 use buildkit_source::{Error, SourceContext, SourceInstance, SourceKey};
 
 use crate::identifier::Options;
-use crate::transfer::{Transfer, Failure};
+use crate::transfer::{Failure, Transfer};
 
 /// One directory of a client.
 pub(crate) struct LocalInstance {
@@ -73,10 +73,9 @@ impl LocalInstance {
             Failure::Transfer(Sync::NoAccess(reason)) => {
                 Error::NotFound(format!("rpc error: code = NotFound desc = {reason}"))
             }
-            Failure::Transfer(Sync::Client { kind, message }) if kind == Kind::Unknown => Error::Client {
-                kind,
-                message: format!("rpc error: code = Unknown desc = {message}"),
-            },
+            Failure::Transfer(Sync::Client { kind, message }) if kind == Kind::Unknown => {
+                Error::Client { kind, message: format!("rpc error: code = Unknown desc = {message}") }
+            }
             failure => Error::Other {
                 action: format!("failed to load local source {}", self.options.name),
                 kind,

@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use buildkit_util_fsutil_copy::make_dirs;
 use buildkit_util_system::{CreateFile, FileKind, Root, Timestamp};
-use flate2::bufread::MultiGzDecoder;
 use bzip2::bufread::MultiBzDecoder;
+use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use tar::{Archive, EntryType};
 

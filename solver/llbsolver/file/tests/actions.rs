@@ -324,9 +324,8 @@ fn archives_are_unpacked() {
     xz.write_all(&plain).expect("compresses");
     fs::write(source.path("a.txz"), xz.finish().expect("ends")).expect("file");
     // Two frames and one to be skipped between them.
-    let frame = |part: &[u8]| {
-        ruzstd::encoding::compress_to_vec(part, ruzstd::encoding::CompressionLevel::Fastest)
-    };
+    let frame =
+        |part: &[u8]| ruzstd::encoding::compress_to_vec(part, ruzstd::encoding::CompressionLevel::Fastest);
     let (front, back) = plain.split_at(700);
     let skipped = b"\x53\x2a\x4d\x18\x05\0\0\0other";
     let frames = [frame(front).as_slice(), skipped, &frame(back)].concat();
@@ -347,7 +346,9 @@ fn archives_are_unpacked() {
     add(&source, &dest, "/no.tar").expect("copies");
     assert_eq!(dest.read("out/no.tar"), "no archive");
     // What only begins like an archive is copied.
-    for (name, content) in [("a.xz", &b"\xfd7zXZ\0rest"[..]), ("a.bz2", b"BZh9rest"), ("a.zst", b"\x28\xb5\x2f\xfd")] {
+    for (name, content) in
+        [("a.xz", &b"\xfd7zXZ\0rest"[..]), ("a.bz2", b"BZh9rest"), ("a.zst", b"\x28\xb5\x2f\xfd")]
+    {
         fs::write(source.path(name), content).expect("file");
         add(&source, &dest, name).expect("copies");
         assert_eq!(fs::read(dest.path("out").join(name)).expect("copied"), content);

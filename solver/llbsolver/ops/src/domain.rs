@@ -15,8 +15,8 @@ use buildkit_source::SourceRegistry;
 use buildkit_util_progress::Writer;
 use tokio::sync::Semaphore;
 
-use crate::ops::CACHE_KEY_FAILED;
 use crate::op_json::op_json;
+use crate::ops::CACHE_KEY_FAILED;
 use crate::resources::relaxed;
 use crate::spec::TypedVertex;
 use crate::{Error, Loaded, Result};
