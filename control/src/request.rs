@@ -31,8 +31,9 @@ pub(crate) fn modernise(request: &mut SolveRequest) {
 
 /// Refuses what makes no sense and what does not exist, by name.
 pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
-    let unimplemented =
-        |what: &str| Err(RemoteError::new(Kind::Unimplemented, format!("{what} is not implemented by this daemon")));
+    let unimplemented = |what: &str| {
+        Err(RemoteError::new(Kind::Unimplemented, format!("{what} is not implemented by this daemon")))
+    };
     if !COMPATIBILITY_VERSIONS.contains(&request.compatibility_version) {
         return Err(RemoteError::new(
             Kind::InvalidArgument,
@@ -53,10 +54,7 @@ pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
                 "inline" | "registry" | "local" | "gha" | "s3" | "azblob" => {
                     unimplemented(&format!("Cache export `{}`", export.r#type))
                 }
-                other => Err(RemoteError::new(
-                    Kind::Unknown,
-                    format!("unknown cache exporter: \"{other}\""),
-                )),
+                other => Err(RemoteError::new(Kind::Unknown, format!("unknown cache exporter: \"{other}\""))),
             };
         }
     }
@@ -69,9 +67,11 @@ pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
     if request.proxy_network {
         return unimplemented("Proxy network");
     }
-    if request.frontend_attrs.keys().any(|key| {
-        key.starts_with("attest:") || key.starts_with("build-arg:BUILDKIT_ATTEST_")
-    }) {
+    if request
+        .frontend_attrs
+        .keys()
+        .any(|key| key.starts_with("attest:") || key.starts_with("build-arg:BUILDKIT_ATTEST_"))
+    {
         return unimplemented("Attestation");
     }
     Ok(())

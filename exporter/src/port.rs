@@ -125,9 +125,6 @@ impl ExporterRegistry {
         name: &str,
         attrs: &BTreeMap<String, String>,
     ) -> Result<Arc<dyn ExporterInstance>, Error> {
-        self.exporters
-            .get(name)
-            .ok_or_else(|| Error::Unknown(name.to_owned()))?
-            .resolve(index, attrs)
+        self.exporters.get(name).ok_or_else(|| Error::Unknown(name.to_owned()))?.resolve(index, attrs)
     }
 }

@@ -138,8 +138,9 @@ impl FrontendRegistry {
     /// # Errors
     /// When there is none.
     pub fn get(&self, name: &str) -> Result<Arc<dyn Frontend>, BridgeError> {
-        self.frontends.get(name).cloned().ok_or_else(|| {
-            RemoteError::new(Kind::Unimplemented, format!("invalid frontend: {name}")).into()
-        })
+        self.frontends
+            .get(name)
+            .cloned()
+            .ok_or_else(|| RemoteError::new(Kind::Unimplemented, format!("invalid frontend: {name}")).into())
     }
 }

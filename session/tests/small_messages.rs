@@ -20,7 +20,10 @@ struct Chatter;
 impl Ssh for Chatter {
     type ForwardAgentStream = Pin<Box<dyn Stream<Item = Result<BytesMessage, Status>> + Send>>;
 
-    async fn check_agent(&self, _: Request<CheckAgentRequest>) -> Result<Response<CheckAgentResponse>, Status> {
+    async fn check_agent(
+        &self,
+        _: Request<CheckAgentRequest>,
+    ) -> Result<Response<CheckAgentResponse>, Status> {
         Ok(Response::new(CheckAgentResponse {}))
     }
 

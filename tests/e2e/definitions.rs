@@ -319,7 +319,8 @@ async fn a1_15_a1_23_contradictory_definitions_are_refused() {
         match solve(&mut client, &name, definition).await {
             Err(status) if status.code() == Code::InvalidArgument && !status.message().is_empty() => {}
             // Another daemon may know it; clients know this text.
-            Err(status) if name == "an unknown source" && status.message().contains("unknown scheme nope") => {}
+            Err(status)
+                if name == "an unknown source" && status.message().contains("unknown scheme nope") => {}
             other => wrong.push(format!("{name}: {other:?}")),
         }
     }

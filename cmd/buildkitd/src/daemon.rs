@@ -77,7 +77,10 @@ async fn drain(control: &Control, second: &CancellationToken) {
     }
 }
 
-async fn routes(control: &Control, gateway: &buildkit_control_gateway::ActiveBuilds) -> anyhow::Result<Routes> {
+async fn routes(
+    control: &Control,
+    gateway: &buildkit_control_gateway::ActiveBuilds,
+) -> anyhow::Result<Routes> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let reflection = tonic_reflection::server::Builder::configure()

@@ -79,10 +79,8 @@ fn run(flags: &Flags, kinds: WorkerKinds) -> anyhow::Result<()> {
     }
     // Modes that builds and clients ask for are meant as they are.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("buildkitd")
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("buildkitd").build()?;
     let result = runtime.block_on(daemon::run(settings, kinds));
     // Tasks let go of what they hold: mounts end with their owners. What is blocked in the kernel must not
     // keep the process.

@@ -23,8 +23,9 @@ pub(crate) enum Listener {
 pub(crate) async fn bind(grpc: &Grpc) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for address in &grpc.address {
-        let (scheme, rest) =
-            address.split_once("://").with_context(|| format!("address {address} does not contain proto, you meant unix://{address} ?"))?;
+        let (scheme, rest) = address.split_once("://").with_context(|| {
+            format!("address {address} does not contain proto, you meant unix://{address} ?")
+        })?;
         listeners.push(match scheme {
             "unix" => unix(Path::new(rest), grpc).with_context(|| format!("failed to listen on {address}"))?,
             "tcp" => {
@@ -103,11 +104,7 @@ fn tls(grpc: &Grpc) -> anyhow::Result<Option<ServerTlsConfig>> {
 }
 
 /// Serves one listener until `stop` fires and its calls have ended.
-pub(crate) async fn serve(
-    listener: Listener,
-    routes: Routes,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+pub(crate) async fn serve(listener: Listener, routes: Routes, stop: CancellationToken) -> anyhow::Result<()> {
     let mut server = Server::builder()
         .http2_max_header_list_size(u32::try_from(MAX_MESSAGE_SIZE).ok())
         .initial_stream_window_size(STREAM_WINDOW)

@@ -22,7 +22,9 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<()> {
         other => bail!("unsupported log level: not a valid level: \"{other}\""),
     };
     // Libraries below are only of interest when they warn.
-    let filter = EnvFilter::new(format!("{level},h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,sled=warn,rustls=warn"));
+    let filter = EnvFilter::new(format!(
+        "{level},h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,sled=warn,rustls=warn"
+    ));
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log.format.as_str() {
         "" | "text" => {

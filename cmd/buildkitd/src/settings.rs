@@ -57,10 +57,12 @@ pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
         .map(|key| format!("Unknown key `{key}` in the configuration file is ignored"))
         .collect();
     if config.debug {
-        warnings.push("'debug' configuration option is deprecated, use 'log.level = \"debug\"' instead".into());
+        warnings
+            .push("'debug' configuration option is deprecated, use 'log.level = \"debug\"' instead".into());
     }
     if config.trace {
-        warnings.push("'trace' configuration option is deprecated, use 'log.level = \"trace\"' instead".into());
+        warnings
+            .push("'trace' configuration option is deprecated, use 'log.level = \"trace\"' instead".into());
     }
     config.debug |= flags.debug;
     config.trace |= flags.trace;
@@ -91,8 +93,8 @@ pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
         config.cdi.spec_dirs.clone_from(&flags.cdi_spec_dir);
     }
     apply_oci(flags, &mut config)?;
-    let oci_worker = Toggle::parse(flags.oci_worker.as_deref(), config.workers.oci.enabled)
-        .context("--oci-worker")?;
+    let oci_worker =
+        Toggle::parse(flags.oci_worker.as_deref(), config.workers.oci.enabled).context("--oci-worker")?;
     let containerd_worker =
         Toggle::parse(flags.containerd_worker.as_deref(), config.workers.containerd.enabled)
             .context("--containerd-worker")?;

@@ -143,7 +143,10 @@ fn probe_command() -> Option<Vec<OsString>> {
 fn supported_platforms() -> Vec<Platform> {
     let mut platforms: Vec<Platform> = buildkit_util_archutil::supported_platforms()
         .into_iter()
-        .map(|platform| Platform { variant: platform.variant, ..Platform::new(platform.os, platform.architecture) })
+        .map(|platform| Platform {
+            variant: platform.variant,
+            ..Platform::new(platform.os, platform.architecture)
+        })
         .collect();
     if platforms.is_empty() {
         platforms.push(host_platform());
@@ -157,7 +160,9 @@ fn parse_platform(text: &str) -> anyhow::Result<Platform> {
     Ok(match parts[..] {
         [architecture] if !architecture.is_empty() => Platform::new("linux", architecture),
         [os, architecture] => Platform::new(os, architecture),
-        [os, architecture, variant] => Platform { variant: variant.to_owned(), ..Platform::new(os, architecture) },
+        [os, architecture, variant] => {
+            Platform { variant: variant.to_owned(), ..Platform::new(os, architecture) }
+        }
         _ => bail!("failed to parse platform {text:?}"),
     }
     .normalized())

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_solver::{
-    CacheDep, CacheMap, CacheMapStep, CacheOptions, Domain, Edge, Graph, JobId, MemoryKeyStore, Op, OpContext,
-    ResultId, ResultStore, Solver, SolverOptions, VertexId, VertexSpec,
+    CacheDep, CacheMap, CacheMapStep, CacheOptions, Domain, Edge, Graph, JobId, MemoryKeyStore, Op,
+    OpContext, ResultId, ResultStore, Solver, SolverOptions, VertexId, VertexSpec,
 };
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_progress::Bus;

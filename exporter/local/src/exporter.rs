@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use buildkit_errdefs::{Classify, Kind};
-use buildkit_exporter::{
-    Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance,
-};
+use buildkit_exporter::{Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance};
 use buildkit_session::LOOKUP_WAIT;
 use buildkit_session_filesync::copy_to_caller;
 use buildkit_util_fsutil::{FileSystem, MergeFs, Progress};
@@ -73,12 +71,11 @@ fn cancelled() -> Error {
 
 impl Instance {
     async fn transfer(&self, cx: &ExportContext, result: &ExportResult) -> Result<Exported, Error> {
-        let caller =
-            cx.sessions.get(&cx.session_id, LOOKUP_WAIT).await.map_err(|source| Error::Other {
-                action: "failed to export to client directory".to_owned(),
-                kind: source.kind(),
-                source: source.into(),
-            })?;
+        let caller = cx.sessions.get(&cx.session_id, LOOKUP_WAIT).await.map_err(|source| Error::Other {
+            action: "failed to export to client directory".to_owned(),
+            kind: source.kind(),
+            source: source.into(),
+        })?;
         let (trees, several) = open_trees(result, &self.options).await?;
         let mut label = "copying files".to_owned();
         // One transfer for all platforms, so that a client that mirrors knows what belongs there.

@@ -106,10 +106,7 @@ fn parse_epoch(value: &str) -> Result<Option<i64>, String> {
     if value.is_empty() {
         return Ok(None);
     }
-    value
-        .parse()
-        .map(Some)
-        .map_err(|_| format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
+    value.parse().map(Some).map_err(|_| format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
 }
 
 #[cfg(test)]
@@ -143,7 +140,11 @@ mod tests {
         assert_eq!((default.epoch, default.splits(true), default.splits(false)), (Some(None), true, false));
         for (key, value, expect) in [
             ("mode", "move", "invalid local exporter mode \"move\""),
-            ("source-date-epoch", "x", "invalid source-date-epoch: strconv.ParseInt: parsing \"x\": invalid syntax"),
+            (
+                "source-date-epoch",
+                "x",
+                "invalid source-date-epoch: strconv.ParseInt: parsing \"x\": invalid syntax",
+            ),
             (
                 "platform-split",
                 "maybe",

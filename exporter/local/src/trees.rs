@@ -9,8 +9,8 @@ use buildkit_solver_result::{PLATFORMS_KEY, Platforms, Refs};
 use buildkit_util_appcontext::spawn_blocking;
 use buildkit_util_fsutil::types::Stat;
 use buildkit_util_fsutil::{
-    Dir, DirFs, Error as FsError, FileSystem, FilterFs, FilterOptions, MapResult, StaticFs, SubDirFs,
-    Walk, mode, walk_all,
+    Dir, DirFs, Error as FsError, FileSystem, FilterFs, FilterOptions, MapResult, StaticFs, SubDirFs, Walk,
+    mode, walk_all,
 };
 
 use crate::TreeOptions;
@@ -36,13 +36,12 @@ pub async fn open_trees(
     let mut trees = Vec::new();
     let several = match &result.refs {
         Refs::Many(refs) if !refs.is_empty() => {
-            let platforms = platforms(result)?.ok_or_else(|| {
-                invalid("unable to export multiple refs, missing platforms mapping")
-            })?;
+            let platforms = platforms(result)?
+                .ok_or_else(|| invalid("unable to export multiple refs, missing platforms mapping"))?;
             for platform in &platforms.platforms {
-                let reference = refs.get(&platform.id).ok_or_else(|| {
-                    Error::Invalid(format!("failed to find ref for ID {}", platform.id))
-                })?;
+                let reference = refs
+                    .get(&platform.id)
+                    .ok_or_else(|| Error::Invalid(format!("failed to find ref for ID {}", platform.id)))?;
                 trees.push(open_tree(result, options, &platform.id, reference.as_ref()).await?);
             }
             true
@@ -99,9 +98,7 @@ fn only_platform(metadata: &BTreeMap<String, bytes::Bytes>) -> Result<String, Er
     match (field("os"), field("architecture")) {
         ("", "") => {}
         ("", _) | (_, "") => {
-            return Err(invalid(
-                "invalid image config: os and architecture must be specified together",
-            ));
+            return Err(invalid("invalid image config: os and architecture must be specified together"));
         }
         (os, architecture) => {
             let variant = match (architecture, field("variant")) {
@@ -154,11 +151,7 @@ async fn open_tree(
 
 pub(crate) fn fs_error(action: &str) -> impl Fn(FsError) -> Error + use<> {
     let action = action.to_owned();
-    move |source| Error::Other {
-        action: action.clone(),
-        kind: source.kind(),
-        source: source.into(),
-    }
+    move |source| Error::Other { action: action.clone(), kind: source.kind(), source: source.into() }
 }
 
 /// Puts each tree into a directory with the name of its platform.
@@ -193,13 +186,11 @@ pub(crate) async fn check_disjoint(trees: &[PlatformTree]) -> Result<(), Error> 
                         slot.insert(index);
                         Ok(())
                     }
-                    std::collections::hash_map::Entry::Occupied(owner) => {
-                        Err(FsError::Compose(format!(
-                            "cannot overwrite {} from {} with {id} when split option is disabled",
-                            owner.key(),
-                            trees[*owner.get()].0
-                        )))
-                    }
+                    std::collections::hash_map::Entry::Occupied(owner) => Err(FsError::Compose(format!(
+                        "cannot overwrite {} from {} with {id} when split option is disabled",
+                        owner.key(),
+                        trees[*owner.get()].0
+                    ))),
                 }
             })?;
         }

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildkit_errdefs::{Classify, Kind};
-use buildkit_exporter::{
-    Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance,
-};
+use buildkit_exporter::{Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance};
 use buildkit_exporter_local::{TreeOptions, in_directories, open_trees};
 use buildkit_session::LOOKUP_WAIT;
 use buildkit_session_filesync::{Error as SyncError, copy_file_writer};
@@ -84,8 +82,7 @@ impl Instance {
             _ => Arc::new(in_directories(&trees)?),
         };
         let caller = cx.sessions.get(&cx.session_id, LOOKUP_WAIT).await.map_err(failed)?;
-        let mut writer =
-            copy_file_writer(&caller, &BTreeMap::new(), self.index).map_err(failed)?;
+        let mut writer = copy_file_writer(&caller, &BTreeMap::new(), self.index).map_err(failed)?;
         let part = cx.progress.start("sending tarball");
         let written = spawn_blocking(move || {
             let result = write_tar(fs.as_ref(), &mut writer, |_| true);

@@ -7,9 +7,9 @@ use std::path::Path;
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_frontend_gateway_pb::FileRange;
 use buildkit_util_fsutil::mode;
-use buildkit_util_patternmatcher::PatternMatcher;
 use buildkit_util_fsutil_types::Stat;
 use buildkit_util_grpcerrors::RemoteError;
+use buildkit_util_patternmatcher::PatternMatcher;
 use buildkit_util_system::{Error, FileKind, FileStat, Root};
 
 /// Largest piece of a file that one call returns, below every message limit.

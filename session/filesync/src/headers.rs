@@ -52,11 +52,7 @@ pub(crate) fn get(map: &HeaderMap, key: &str) -> Vec<String> {
         .first()
         .is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE"));
     let values = texts(key);
-    if escaped {
-        values.iter().map(|value| unescape(value).unwrap_or_default()).collect()
-    } else {
-        values
-    }
+    if escaped { values.iter().map(|value| unescape(value).unwrap_or_default()).collect() } else { values }
 }
 
 fn escape(value: &str) -> String {

@@ -7,9 +7,7 @@ use buildkit_session::MAX_MESSAGE_SIZE;
 use buildkit_session_pb::filesync::file_sync_server::{FileSync, FileSyncServer};
 use buildkit_util_appcontext::{TaskGuard, spawn, spawn_blocking};
 use buildkit_util_fsutil::types::Packet;
-use buildkit_util_fsutil::{
-    Error as FsError, FileSystem, FilterFs, FilterOptions, SendOptions, send,
-};
+use buildkit_util_fsutil::{Error as FsError, FileSystem, FilterFs, FilterOptions, SendOptions, send};
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,10 +49,7 @@ impl FileSync for FsSyncProvider {
     type DiffCopyStream = PacketStream;
     type TarStreamStream = PacketStream;
 
-    async fn diff_copy(
-        &self,
-        request: Request<Streaming<Packet>>,
-    ) -> Result<Response<PacketStream>, Status> {
+    async fn diff_copy(&self, request: Request<Streaming<Packet>>) -> Result<Response<PacketStream>, Status> {
         let (metadata, _, mut incoming) = request.into_parts();
         let map = metadata.into_headers();
         let name = headers::get(&map, headers::DIR_NAME).into_iter().next().unwrap_or_default();
@@ -76,16 +71,12 @@ impl FileSync for FsSyncProvider {
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| status_of(&error))?;
         let (outgoing, packets) = mpsc::channel(PACKETS);
-        let sending = spawn(async move {
-            send(Arc::new(fs), &mut incoming, outgoing, SendOptions::default()).await
-        });
+        let sending =
+            spawn(async move { send(Arc::new(fs), &mut incoming, outgoing, SendOptions::default()).await });
         Ok(Response::new(until_done(ReceiverStream::new(packets), sending)))
     }
 
-    async fn tar_stream(
-        &self,
-        _: Request<Streaming<Packet>>,
-    ) -> Result<Response<PacketStream>, Status> {
+    async fn tar_stream(&self, _: Request<Streaming<Packet>>) -> Result<Response<PacketStream>, Status> {
         Err(Status::unimplemented("method TarStream not implemented"))
     }
 }

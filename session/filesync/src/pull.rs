@@ -43,11 +43,7 @@ pub struct FsSyncRequest {
 /// # Errors
 /// [`Error::NoAccess`] when this client does not share it; another session might. After other errors
 /// `dest` is in a state in between.
-pub async fn fs_sync(
-    caller: &SessionCaller,
-    dest: Root,
-    request: FsSyncRequest,
-) -> Result<(), Error> {
+pub async fn fs_sync(caller: &SessionCaller, dest: Root, request: FsSyncRequest) -> Result<(), Error> {
     if !caller.supports(&method_url("moby.filesync.v1.FileSync", "diffcopy")) {
         return Err(Error::NoSources);
     }

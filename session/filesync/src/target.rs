@@ -135,8 +135,7 @@ struct IntoDir {
 impl StreamingService<Packet> for IntoDir {
     type Response = Packet;
     type ResponseStream = PacketStream;
-    type Future =
-        Pin<Box<dyn Future<Output = Result<Response<PacketStream>, Status>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<PacketStream>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Streaming<Packet>>) -> Self::Future {
         let (path, delete) = (self.path.clone(), self.delete);
@@ -165,8 +164,7 @@ impl StreamingService<Packet> for IntoDir {
                 ..ReceiveOptions::default()
             };
             let (outgoing, packets) = mpsc::unbounded_channel();
-            let receiving =
-                spawn(async move { receive(dest, &mut incoming, outgoing, options).await });
+            let receiving = spawn(async move { receive(dest, &mut incoming, outgoing, options).await });
             Ok(Response::new(until_done(UnboundedReceiverStream::new(packets), receiving)))
         })
     }

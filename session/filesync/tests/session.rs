@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use buildkit_session::{SessionCaller, SessionManager, SessionServer};
 use buildkit_session_filesync::{
-    Error, FileOutput, FsSyncProvider, FsSyncRequest, FsSyncTarget, Target, copy_file_writer,
-    copy_to_caller, fs_sync,
+    Error, FileOutput, FsSyncProvider, FsSyncRequest, FsSyncTarget, Target, copy_file_writer, copy_to_caller,
+    fs_sync,
 };
 use buildkit_util_appcontext::{TaskGuard, spawn, spawn_blocking};
 use buildkit_util_fsutil::{DirFs, FileSystem};
@@ -76,7 +76,10 @@ async fn pulls_what_is_shared() {
     assert_eq!(std::fs::read(dest.path().join("big")).expect("reads"), vec![3; 20 << 20]);
     let request = FsSyncRequest { name: "/etc".to_owned(), ..FsSyncRequest::default() };
     let error = fs_sync(&session.caller, root(&dest), request).await.expect_err("is not shared");
-    assert!(matches!(&error, Error::NoAccess(text) if text == "no access allowed to dir \"/etc\""), "{error:?}");
+    assert!(
+        matches!(&error, Error::NoAccess(text) if text == "no access allowed to dir \"/etc\""),
+        "{error:?}"
+    );
     let request = FsSyncRequest {
         name: "context".to_owned(),
         exclude: vec!["[".to_owned()],

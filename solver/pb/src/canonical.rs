@@ -76,17 +76,13 @@ pub(crate) fn message_of(message: usize, number: u32) -> Option<usize> {
 
 /// Name of a message of the table, for errors.
 pub(crate) fn name(message: usize) -> &'static str {
-    schema::MESSAGES
-        .get(message)
-        .map_or("", |message| message.name)
+    schema::MESSAGES.get(message).map_or("", |message| message.name)
 }
 
 /// The message with a protobuf name.
 #[cfg(test)]
 pub(crate) fn index_of(name: &str) -> Option<usize> {
-    schema::MESSAGES
-        .iter()
-        .position(|message| message.name == name)
+    schema::MESSAGES.iter().position(|message| message.name == name)
 }
 
 /// The fields of a message of the table.
@@ -105,23 +101,12 @@ pub(crate) fn canonical(message: usize, bytes: &[u8]) -> Result<Vec<u8>, Error> 
 /// A known field as it occurred: index in the table, position among all, value.
 type Occurrence<'a> = (usize, usize, Value<'a>);
 
-fn write_message(
-    message: usize,
-    bytes: &[u8],
-    depth: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), Error> {
+fn write_message(message: usize, bytes: &[u8], depth: usize, out: &mut Vec<u8>) -> Result<(), Error> {
     let Some(Message { name, fields }) = schema::MESSAGES.get(message) else {
-        return Err(Error::Malformed {
-            message: "",
-            reason: "the message is not known",
-        });
+        return Err(Error::Malformed { message: "", reason: "the message is not known" });
     };
     if depth > MAX_DEPTH {
-        return Err(Error::Malformed {
-            message: name,
-            reason: "messages nest too deep",
-        });
+        return Err(Error::Malformed { message: name, reason: "messages nest too deep" });
     }
 
     let mut known: Vec<Occurrence<'_>> = Vec::new();
@@ -144,9 +129,7 @@ fn write_message(
         known.push((field, position, raw.value));
     }
     known.retain(|(field, position, _)| match fields[*field].rule {
-        Rule::Oneof(group) => groups
-            .get(&group)
-            .is_some_and(|(_, since)| position >= since),
+        Rule::Oneof(group) => groups.get(&group).is_some_and(|(_, since)| position >= since),
         _ => true,
     });
     known.sort_by_key(|(field, ..)| match fields[*field].rule {
@@ -169,10 +152,7 @@ fn write_field(
     depth: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let mismatch = || Error::Malformed {
-        message,
-        reason: "a field has the wire type of another kind",
-    };
+    let mismatch = || Error::Malformed { message, reason: "a field has the wire type of another kind" };
     match (field.rule, field.kind) {
         (Rule::Map, Kind::Message(entry)) => {
             let mut entries = BTreeMap::new();
@@ -224,22 +204,10 @@ fn write_field(
         (rule, kind) => {
             let always = rule != Rule::Singular;
             let last_only = matches!(rule, Rule::Singular | Rule::Oneof(_));
-            let skip = if last_only {
-                run.len().saturating_sub(1)
-            } else {
-                0
-            };
+            let skip = if last_only { run.len().saturating_sub(1) } else { 0 };
             // The ones before count for nothing, but must be readable.
             for (.., value) in &run[..skip] {
-                write_value(
-                    message,
-                    field.number,
-                    kind,
-                    *value,
-                    always,
-                    depth,
-                    &mut Vec::new(),
-                )?;
+                write_value(message, field.number, kind, *value, always, depth, &mut Vec::new())?;
             }
             for (.., value) in &run[skip..] {
                 write_value(message, field.number, kind, *value, always, depth, out)?;
@@ -267,10 +235,7 @@ fn write_value(
         }
         (Kind::String | Kind::Bytes, Value::Bytes(bytes)) => {
             if kind == Kind::String && std::str::from_utf8(bytes).is_err() {
-                return Err(Error::Malformed {
-                    message,
-                    reason: "a string is not UTF-8",
-                });
+                return Err(Error::Malformed { message, reason: "a string is not UTF-8" });
             }
             if always || !bytes.is_empty() {
                 put_bytes(out, number, bytes);
@@ -283,10 +248,7 @@ fn write_value(
             }
         }
         _ => {
-            return Err(Error::Malformed {
-                message,
-                reason: "a field has the wire type of another kind",
-            });
+            return Err(Error::Malformed { message, reason: "a field has the wire type of another kind" });
         }
     }
     Ok(())
@@ -306,10 +268,7 @@ fn narrow(kind: Kind, value: u64) -> u64 {
 /// Key and encoded value field of a map's entry; what is unknown in it has nowhere to stay.
 fn map_entry(entry: usize, bytes: &[u8], depth: usize) -> Result<(&[u8], Vec<u8>), Error> {
     let name = name(entry);
-    let malformed = |reason| Error::Malformed {
-        message: name,
-        reason,
-    };
+    let malformed = |reason| Error::Malformed { message: name, reason };
     let kind = schema::MESSAGES
         .get(entry)
         .and_then(|message| message.fields.iter().find(|field| field.number == 2))

@@ -119,32 +119,22 @@ ids! {
 }
 
 /// Known ids that no daemon has ever advertised.
-const UNREGISTERED: &[&str] = &[
-    EXEC_META_REMOVE_MOUNT_STUBS_RECURSIVE,
-    FILE_COPY_MODE_STRING_FORMAT,
-];
+const UNREGISTERED: &[&str] = &[EXEC_META_REMOVE_MOUNT_STUBS_RECURSIVE, FILE_COPY_MODE_STRING_FORMAT];
 
 /// All of them, as far as the protocol goes.
 ///
 /// A daemon advertises the part that it can keep: see [`CapList::filtered`].
 pub fn list() -> &'static CapList {
     static LIST: LazyLock<CapList> = LazyLock::new(|| {
-        CapList::new(
-            ALL.iter()
-                .filter(|id| !UNREGISTERED.contains(id))
-                .map(|id| match *id {
-                    FILE_BASE => Cap {
-                        status: Status::Prerelease,
-                        supported_hint: &[
-                            ("docker", "Docker v19.03"),
-                            ("buildkit", "BuildKit v0.5.0"),
-                        ],
-                        ..Cap::new(FILE_BASE)
-                    },
-                    SOURCE_DATE_EPOCH => Cap::new(SOURCE_DATE_EPOCH).named("source date epoch"),
-                    id => Cap::new(id),
-                }),
-        )
+        CapList::new(ALL.iter().filter(|id| !UNREGISTERED.contains(id)).map(|id| match *id {
+            FILE_BASE => Cap {
+                status: Status::Prerelease,
+                supported_hint: &[("docker", "Docker v19.03"), ("buildkit", "BuildKit v0.5.0")],
+                ..Cap::new(FILE_BASE)
+            },
+            SOURCE_DATE_EPOCH => Cap::new(SOURCE_DATE_EPOCH).named("source date epoch"),
+            id => Cap::new(id),
+        }))
     });
     &LIST
 }
@@ -166,11 +156,7 @@ mod tests {
     #[test]
     fn an_old_daemon_gets_a_hint() {
         assert_eq!(
-            list()
-                .cap_set([])
-                .supports(FILE_BASE)
-                .unwrap_err()
-                .to_string(),
+            list().cap_set([]).supports(FILE_BASE).unwrap_err().to_string(),
             "requested prerelease feature file.base  is not supported by build server \
              (added in BuildKit v0.5.0), please update buildkit"
         );

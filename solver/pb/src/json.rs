@@ -21,10 +21,8 @@ use crate::{Error, FileAction, Op, UserOpt, file_action, op, user_opt};
 /// # Errors
 /// When the text is not JSON, or a member has another type than the field.
 pub fn from_str<M: FromJson>(text: &str) -> Result<M, Error> {
-    let value: Json = serde_json::from_str(text).map_err(|error| Error::Json {
-        message: M::NAME,
-        reason: error.to_string(),
-    })?;
+    let value: Json = serde_json::from_str(text)
+        .map_err(|error| Error::Json { message: M::NAME, reason: error.to_string() })?;
     from_value(&value)
 }
 
@@ -33,10 +31,7 @@ pub fn from_str<M: FromJson>(text: &str) -> Result<M, Error> {
 /// # Errors
 /// When a member has another type than the field.
 pub fn from_value<M: FromJson>(value: &Json) -> Result<M, Error> {
-    M::read(value).map_err(|reason| Error::Json {
-        message: M::NAME,
-        reason,
-    })
+    M::read(value).map_err(|reason| Error::Json { message: M::NAME, reason })
 }
 
 /// A message that can be read from JSON.
@@ -77,15 +72,7 @@ pub trait Member: Sized {
     #[doc(hidden)]
     fn read_list(value: &Json) -> Read<Vec<Self>> {
         let list = value.as_array().ok_or_else(|| mismatch("a list", value))?;
-        list.iter()
-            .map(|item| {
-                if item.is_null() {
-                    Self::missing()
-                } else {
-                    Self::read(item)
-                }
-            })
-            .collect()
+        list.iter().map(|item| if item.is_null() { Self::missing() } else { Self::read(item) }).collect()
     }
 }
 
@@ -116,8 +103,7 @@ fn mismatch(want: &str, got: &Json) -> String {
 
 /// The members of an object; `null` has none.
 fn members(value: &Json) -> Read<&Members<String, Json>> {
-    static NONE: std::sync::LazyLock<Members<String, Json>> =
-        std::sync::LazyLock::new(Members::new);
+    static NONE: std::sync::LazyLock<Members<String, Json>> = std::sync::LazyLock::new(Members::new);
     match value {
         Json::Object(members) => Ok(members),
         Json::Null => Ok(&NONE),
@@ -190,10 +176,7 @@ impl Member for String {
     }
 
     fn read(value: &Json) -> Read<Self> {
-        value
-            .as_str()
-            .map(str::to_owned)
-            .ok_or_else(|| mismatch("a string", value))
+        value.as_str().map(str::to_owned).ok_or_else(|| mismatch("a string", value))
     }
 
     fn missing() -> Read<Self> {
@@ -212,10 +195,7 @@ impl Member for Bytes {
 
     fn read(value: &Json) -> Read<Self> {
         let text = value.as_str().ok_or_else(|| mismatch("a string", value))?;
-        STANDARD
-            .decode(text)
-            .map(Self::from)
-            .map_err(|error| error.to_string())
+        STANDARD.decode(text).map(Self::from).map_err(|error| error.to_string())
     }
 
     fn missing() -> Read<Self> {
@@ -266,10 +246,7 @@ fn write_map<E: MapEntry>(entries: &[E], out: &mut String)
 where
     E::Value: Member,
 {
-    let sorted: BTreeMap<_, _> = entries
-        .iter()
-        .map(|entry| (entry.key(), entry.value()))
-        .collect();
+    let sorted: BTreeMap<_, _> = entries.iter().map(|entry| (entry.key(), entry.value())).collect();
     let mut object = Object::new(out);
     for (key, value) in sorted {
         match value {
@@ -284,10 +261,7 @@ where
     E::Value: Member,
 {
     let members = members(value)?;
-    let parts: Read<Vec<_>> = members
-        .keys()
-        .map(|key| Ok((key.clone(), member(members, key)?)))
-        .collect();
+    let parts: Read<Vec<_>> = members.keys().map(|key| Ok((key.clone(), member(members, key)?))).collect();
     Ok(from_map(parts?))
 }
 
@@ -555,9 +529,7 @@ impl Member for UserOpt {
         let inner = nested(members(value)?, "User")?;
         let name = member::<Option<_>>(inner, "byName")?.map(user_opt::User::ByName);
         let id = user_opt::User::ById(member(inner, "byId")?);
-        Ok(Self {
-            user: Some(name.unwrap_or(id)),
-        })
+        Ok(Self { user: Some(name.unwrap_or(id)) })
     }
 }
 

@@ -6,9 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    BuildInput, Locations, OpMetadata, build_op, definition, op_metadata, source, source_op,
-};
+use crate::{BuildInput, Locations, OpMetadata, build_op, definition, op_metadata, source, source_op};
 
 /// An entry of a protobuf map with string keys.
 pub trait MapEntry: Sized {
@@ -68,10 +66,7 @@ entries! {
 /// The entries of a map, sorted by key, which is how they are encoded deterministically.
 pub fn from_map<E: MapEntry>(map: impl IntoIterator<Item = (String, E::Value)>) -> Vec<E> {
     let sorted: BTreeMap<_, _> = map.into_iter().collect();
-    sorted
-        .into_iter()
-        .map(|(key, value)| E::new(key, value))
-        .collect()
+    sorted.into_iter().map(|(key, value)| E::new(key, value)).collect()
 }
 
 /// The map that some entries stand for.
@@ -113,10 +108,7 @@ mod tests {
     use crate::source_op::AttrsEntry;
 
     fn entry(key: Option<&str>, value: Option<&str>) -> AttrsEntry {
-        AttrsEntry {
-            key: key.map(str::to_owned),
-            value: value.map(str::to_owned),
-        }
+        AttrsEntry { key: key.map(str::to_owned), value: value.map(str::to_owned) }
     }
 
     #[test]
@@ -136,15 +128,7 @@ mod tests {
         assert_eq!(entries, [whole("", "2"), whole("a", ""), whole("b", "3")]);
         set(&mut entries, "a", "4".into());
         set(&mut entries, "aa", "5".into());
-        assert_eq!(
-            entries,
-            [
-                whole("", "2"),
-                whole("a", "4"),
-                whole("aa", "5"),
-                whole("b", "3")
-            ]
-        );
+        assert_eq!(entries, [whole("", "2"), whole("a", "4"), whole("aa", "5"), whole("b", "3")]);
         assert!(is_canonical(&entries));
     }
 }

@@ -5,11 +5,7 @@ use crate::Platform;
 impl Platform {
     /// A platform without a variant.
     pub fn new(os: impl Into<String>, architecture: impl Into<String>) -> Self {
-        Self {
-            os: os.into(),
-            architecture: architecture.into(),
-            ..Self::default()
-        }
+        Self { os: os.into(), architecture: architecture.into(), ..Self::default() }
     }
 
     /// The form in which platforms compare: names in lower case, aliases resolved, no variant where
@@ -91,17 +87,12 @@ mod tests {
             ("macos", "riscv64", "", "darwin/riscv64"),
             ("linux", "", "", "linux"),
         ] {
-            let platform = Platform {
-                variant: variant.into(),
-                ..Platform::new(os, architecture)
-            };
+            let platform = Platform { variant: variant.into(), ..Platform::new(os, architecture) };
             assert_eq!(platform.normalized().to_string(), want, "{platform:?}");
         }
         assert_eq!(Platform::default().to_string(), "unknown");
-        let features = Platform {
-            os_features: vec!["b".into(), "a".into(), "b".into()],
-            ..Platform::default()
-        };
+        let features =
+            Platform { os_features: vec!["b".into(), "a".into(), "b".into()], ..Platform::default() };
         assert_eq!(features.normalized().os_features, ["a", "b"]);
     }
 }

@@ -36,10 +36,7 @@ impl RawOp {
 
     fn from_canonical(encoded: Vec<u8>) -> Result<Self, Error> {
         let encoded = Bytes::from(encoded);
-        Ok(Self {
-            op: Op::decode(encoded.clone())?,
-            encoded,
-        })
+        Ok(Self { op: Op::decode(encoded.clone())?, encoded })
     }
 
     /// The op.
@@ -73,10 +70,7 @@ impl RawOp {
         let digests: Vec<S> = digests.into_iter().collect();
         let inputs = self.op.inputs.len();
         if digests.len() != inputs {
-            return Err(Error::InputCount {
-                inputs,
-                given: digests.len(),
-            });
+            return Err(Error::InputCount { inputs, given: digests.len() });
         }
         let old = self.op.inputs.iter().map(|input| input.digest.as_str());
         if old.eq(digests.iter().map(AsRef::as_ref)) {
@@ -117,10 +111,8 @@ impl RawOp {
 
     /// The op after a change to the encodings of one of its fields with messages.
     fn rewritten(&self, number: u32, mut change: impl FnMut(&mut Vec<u8>)) -> Result<Self, Error> {
-        let inner = message_of(OP, number).ok_or(Error::Malformed {
-            message: name(OP),
-            reason: "the field is not known",
-        })?;
+        let inner = message_of(OP, number)
+            .ok_or(Error::Malformed { message: name(OP), reason: "the field is not known" })?;
         let mut out = Vec::with_capacity(self.encoded.len());
         let mut reader = Reader::new(&self.encoded, name(OP));
         while let Some(field) = reader.field()? {
@@ -159,28 +151,14 @@ pub fn fuzz_raw_op(bytes: &[u8]) {
         return;
     };
     let again = RawOp::decode(op.encoded()).expect("a canonical encoding decodes");
-    assert_eq!(
-        again.encoded(),
-        op.encoded(),
-        "canonical encodings do not change"
-    );
+    assert_eq!(again.encoded(), op.encoded(), "canonical encodings do not change");
     assert_eq!(again.op(), op.op());
     // What is known is encoded alike by both ways.
     let known = RawOp::new(op.op().clone());
     let encoded = canonical(OP, &op.op().encode_to_vec());
-    assert_eq!(
-        encoded.ok().as_ref(),
-        Some(known.encoded()).map(|bytes| bytes.to_vec()).as_ref()
-    );
-    let digests: Vec<_> = (0..op.op().inputs.len())
-        .map(|at| format!("sha256:{at}"))
-        .collect();
+    assert_eq!(encoded.ok().as_ref(), Some(known.encoded()).map(|bytes| bytes.to_vec()).as_ref());
+    let digests: Vec<_> = (0..op.op().inputs.len()).map(|at| format!("sha256:{at}")).collect();
     op.set_input_digests(&digests).expect("digests fit");
-    let set: Vec<_> = op
-        .op()
-        .inputs
-        .iter()
-        .map(|input| input.digest.clone())
-        .collect();
+    let set: Vec<_> = op.op().inputs.iter().map(|input| input.digest.clone()).collect();
     assert_eq!(set, digests);
 }

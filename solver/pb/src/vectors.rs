@@ -90,19 +90,12 @@ fn json_is_that_of_the_original() {
         );
         assert_eq!(json, vector.json, "{}", vector.what);
         // The forms of symbolic links and of nobody do not say what they are of.
-        if !["symlink", "\"User\":{}"]
-            .iter()
-            .any(|lossy| vector.json.contains(lossy))
+        if !["symlink", "\"User\":{}"].iter().any(|lossy| vector.json.contains(lossy))
             && !vector.what.contains("symlink")
         {
             let index = index_of(&vector.message).unwrap();
             let again = canonical(index, &again).unwrap();
-            assert_eq!(
-                hex::encode(again),
-                hex::encode(&vector.encoded),
-                "{}",
-                vector.what
-            );
+            assert_eq!(hex::encode(again), hex::encode(&vector.encoded), "{}", vector.what);
         }
     }
 }
@@ -112,19 +105,9 @@ fn encodings_are_those_of_the_original() {
     for vector in vectors() {
         let index = index_of(&vector.message).unwrap();
         let again = canonical(index, &vector.encoded).unwrap();
-        assert_eq!(
-            hex::encode(again),
-            hex::encode(&vector.encoded),
-            "{}",
-            vector.what
-        );
+        assert_eq!(hex::encode(again), hex::encode(&vector.encoded), "{}", vector.what);
         if let Some(digest) = &vector.digest {
-            assert_eq!(
-                Digest::sha256(&vector.encoded).as_str(),
-                digest,
-                "{}",
-                vector.what
-            );
+            assert_eq!(Digest::sha256(&vector.encoded).as_str(), digest, "{}", vector.what);
         }
         match vector.message.as_str() {
             "pb.Op" => {
@@ -142,12 +125,7 @@ fn encodings_are_those_of_the_original() {
             }
             "pb.Definition" => {
                 let definition = Definition::decode(&vector.encoded[..]).unwrap();
-                assert_eq!(
-                    definition.encode_deterministic(),
-                    vector.encoded,
-                    "{}",
-                    vector.what
-                );
+                assert_eq!(definition.encode_deterministic(), vector.encoded, "{}", vector.what);
             }
             _ => {}
         }
@@ -164,12 +142,7 @@ fn marshalled_llb_decodes_and_encodes_alike() {
         };
         let encoded = STANDARD.decode(encoded).unwrap();
         let definition = Definition::decode(&encoded[..]).unwrap();
-        assert_eq!(
-            definition.encode_deterministic(),
-            encoded,
-            "{}",
-            entry["name"]
-        );
+        assert_eq!(definition.encode_deterministic(), encoded, "{}", entry["name"]);
         let digests: Vec<_> = definition
             .def
             .iter()
@@ -213,12 +186,8 @@ fn op_with_unknown_parts() -> Vec<u8> {
 fn unknown_fields_survive_rewriting() {
     let mut op = RawOp::decode(&op_with_unknown_parts()).unwrap();
     assert!(op.set_input_digests(["only one"]).is_err());
-    op.set_input_digests(["sha256:new", "sha256:other"])
-        .unwrap();
-    let mut source = crate::SourceOp {
-        identifier: "local://b".into(),
-        ..Default::default()
-    };
+    op.set_input_digests(["sha256:new", "sha256:other"]).unwrap();
+    let mut source = crate::SourceOp { identifier: "local://b".into(), ..Default::default() };
     crate::map::set(&mut source.attrs, "k", String::new());
     op.set_source(&source).unwrap();
 
@@ -249,57 +218,21 @@ fn decoding_follows_the_protobuf_rules() {
     for (what, given, want) in [
         ("the last oneof counts", "1200 1a00", "1a00"),
         ("and nothing from before it", "1a030a0161 3200", "3200"),
-        (
-            "a member that comes back starts anew",
-            "1a030a0161 3200 1a030a0162",
-            "1a030a0162",
-        ),
-        (
-            "one that stays is merged",
-            "1a030a0161 1a0712050a016b1200",
-            "1a0a 0a0161 12050a016b1200",
-        ),
-        (
-            "singular messages are merged",
-            "5203120161 52030a0162",
-            "5206 0a0162 120161",
-        ),
+        ("a member that comes back starts anew", "1a030a0161 3200 1a030a0162", "1a030a0162"),
+        ("one that stays is merged", "1a030a0161 1a0712050a016b1200", "1a0a 0a0161 12050a016b1200"),
+        ("singular messages are merged", "5203120161 52030a0162", "5206 0a0162 120161"),
         ("a default is dropped", "0a05 0a0161 1000", "0a03 0a0161"),
         ("the last number counts", "0a04 1001 1002", "0a02 1002"),
         ("numbers are packed", "4202 1001", "4203 120101"),
-        (
-            "packed or not is one list",
-            "420a 12020102 1003 12020405",
-            "4207 12050102030405",
-        ),
-        (
-            "a map entry is whole",
-            "1a05 12030a0161",
-            "1a07 12050a01611200",
-        ),
+        ("packed or not is one list", "420a 12020102 1003 12020405", "4207 12050102030405"),
+        ("a map entry is whole", "1a05 12030a0161", "1a07 12050a01611200"),
         ("so is an empty one", "1a02 1200", "1a06 12040a001200"),
-        (
-            "the unknown in it is lost",
-            "1a07 12050a01611a00",
-            "1a07 12050a01611200",
-        ),
-        (
-            "the last entry counts",
-            "1a0d 12030a0161 12060a0161120162",
-            "1a08 12060a0161120162",
-        ),
+        ("the unknown in it is lost", "1a07 12050a01611a00", "1a07 12050a01611200"),
+        ("the last entry counts", "1a0d 12030a0161 12060a0161120162", "1a08 12060a0161120162"),
         ("enums have 32 bits", "1206 188180808010", "1202 1801"),
         ("booleans have one", "1204 12022802", "1204 12022801"),
-        (
-            "what is longer than it must be is cut",
-            "8a808000 8000",
-            "0a00",
-        ),
-        (
-            "unknown groups are kept, at the end",
-            "c33e 0801 c43e 3200",
-            "3200 c33e 0801 c43e",
-        ),
+        ("what is longer than it must be is cut", "8a808000 8000", "0a00"),
+        ("unknown groups are kept, at the end", "c33e 0801 c43e 3200", "3200 c33e 0801 c43e"),
     ] {
         let given = hex::decode(given.replace(' ', "")).unwrap();
         let result = canonical(op, &given).map(hex::encode);
@@ -329,22 +262,13 @@ fn malformed_ops_are_errors() {
     for (given, want) in [
         ("0a", "`pb.Op` failed: it ends within a field"),
         ("0a05", "`pb.Op` failed: it ends within a field"),
-        (
-            "0801",
-            "`pb.Op` failed: a field has the wire type of another kind",
-        ),
+        ("0801", "`pb.Op` failed: a field has the wire type of another kind"),
         ("0a030a01ff", "`pb.Input` failed: a string is not UTF-8"),
         ("0200", "`pb.Op` failed: a field number is out of range"),
-        (
-            "ffffffffffffffffff7f",
-            "`pb.Op` failed: a varint is too long",
-        ),
+        ("ffffffffffffffffff7f", "`pb.Op` failed: a varint is too long"),
         ("6c", "`pb.Op` failed: a wire type is not valid"),
         ("6b", "`pb.Op` failed: it ends within a field"),
-        (
-            "1a041202 0801",
-            "`pb.SourceOp.AttrsEntry` failed: a field has the wire type of another kind",
-        ),
+        ("1a041202 0801", "`pb.SourceOp.AttrsEntry` failed: a field has the wire type of another kind"),
     ] {
         let error = RawOp::decode(&hex::decode(given.replace(' ', "")).unwrap()).unwrap_err();
         let text = error.to_string();
@@ -359,25 +283,16 @@ fn malformed_json_says_where() {
             r#"{"Op":{"exec":{"mounts":[{"input":"x"}]}}}"#,
             "`exec`: `mounts`: `input`: an integer is wanted where a string stands",
         ),
-        (
-            r#"{"platform":[]}"#,
-            "`platform`: an object is wanted where a list stands",
-        ),
+        (r#"{"platform":[]}"#, "`platform`: an object is wanted where a list stands"),
         (
             r#"{"Op":{"file":{"actions":[{"Action":{"mkfile":{"data":"?"}}}]}}}"#,
             "`file`: `actions`: `mkfile`: `data`: Invalid symbol 63, offset 0.",
         ),
     ] {
         let error = from_str::<Op>(json).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            format!("Decoding the JSON of LLB message `pb.Op` failed: {want}")
-        );
+        assert_eq!(error, format!("Decoding the JSON of LLB message `pb.Op` failed: {want}"));
     }
-    assert_eq!(
-        from_str::<Op>(r#"{"unknown":1,"Op":null,"inputs":null}"#).unwrap(),
-        Op::default()
-    );
+    assert_eq!(from_str::<Op>(r#"{"unknown":1,"Op":null,"inputs":null}"#).unwrap(), Op::default());
 }
 
 /// The fields of `encoded`, each with what it takes to sort them.
@@ -395,9 +310,7 @@ fn random_message(message: usize, dice: &mut std::slice::Iter<'_, u8>, depth: us
     let fields = crate::canonical::fields(message);
     let mut out = Vec::new();
     let mut roll = |sides: usize| dice.next().map_or(0, |byte| *byte as usize % sides);
-    let picks: Vec<_> = (0..roll(6))
-        .map(|_| (roll(fields.len() + 1), roll(256)))
-        .collect();
+    let picks: Vec<_> = (0..roll(6)).map(|_| (roll(fields.len() + 1), roll(256))).collect();
     for (pick, value) in picks {
         let Some(field) = fields.get(pick) else {
             continue;
@@ -415,11 +328,7 @@ fn random_message(message: usize, dice: &mut std::slice::Iter<'_, u8>, depth: us
                 put_bytes(&mut out, field.number, &entry);
             }
             Kind::Message(inner) => {
-                put_bytes(
-                    &mut out,
-                    field.number,
-                    &random_message(inner, dice, depth + 1),
-                );
+                put_bytes(&mut out, field.number, &random_message(inner, dice, depth + 1));
             }
             Kind::String | Kind::Bytes => {
                 let text = ["", "a", "b", "\u{e4}", "<&>"][value % 5];
@@ -427,10 +336,7 @@ fn random_message(message: usize, dice: &mut std::slice::Iter<'_, u8>, depth: us
             }
             _ if field.rule == Rule::Packed && value % 2 == 0 => {
                 let mut packed = Vec::new();
-                numbers
-                    .iter()
-                    .take(value % 5)
-                    .for_each(|number| put_varint(&mut packed, *number));
+                numbers.iter().take(value % 5).for_each(|number| put_varint(&mut packed, *number));
                 put_bytes(&mut out, field.number, &packed);
             }
             _ => put_number(&mut out, field.number, numbers[value % numbers.len()]),

@@ -37,10 +37,7 @@ const MAX_FIELD_NUMBER: u64 = (1 << 29) - 1;
 impl<'a> Reader<'a> {
     /// `message` is the name for errors.
     pub(crate) fn new(bytes: &'a [u8], message: &'static str) -> Self {
-        Self {
-            rest: bytes,
-            message,
-        }
+        Self { rest: bytes, message }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -48,10 +45,7 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&self, reason: &'static str) -> Error {
-        Error::Malformed {
-            message: self.message,
-            reason,
-        }
+        Error::Malformed { message: self.message, reason }
     }
 
     /// The next field, or `None` at the end.
@@ -86,11 +80,7 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        Err(self.error(if self.rest.len() < 10 {
-            TRUNCATED
-        } else {
-            "a varint is too long"
-        }))
+        Err(self.error(if self.rest.len() < 10 { TRUNCATED } else { "a varint is too long" }))
     }
 
     fn tag(&mut self) -> Result<(u32, u64), Error> {
@@ -103,9 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: u64) -> Result<&'a [u8], Error> {
-        let split = usize::try_from(len)
-            .ok()
-            .and_then(|len| self.rest.split_at_checked(len));
+        let split = usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len));
         let (taken, rest) = split.ok_or_else(|| self.error(TRUNCATED))?;
         self.rest = rest;
         Ok(taken)

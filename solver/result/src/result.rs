@@ -51,9 +51,7 @@ impl<R> BuildResult<R> {
             Refs::Single(reference) => Refs::Single(reference.as_ref().map(&mut map).transpose()?),
             Refs::Many(refs) => Refs::Many(
                 refs.iter()
-                    .map(|(id, reference)| {
-                        Ok((id.clone(), reference.as_ref().map(&mut map).transpose()?))
-                    })
+                    .map(|(id, reference)| Ok((id.clone(), reference.as_ref().map(&mut map).transpose()?)))
                     .collect::<Result<_, E>>()?,
             ),
         };

@@ -9,8 +9,8 @@ use buildkit_cache_contenthash::{ContentHasher, Tree, TreeUpdater};
 use buildkit_errdefs::{BoxError, Classify, Kind};
 use buildkit_session::SessionCaller;
 use buildkit_session_filesync::{FsSyncRequest, fs_sync};
-use buildkit_util_fsutil::{Change, ContentHook, Differ, MetadataFilter, Progress};
 use buildkit_util_fsutil::types::Stat;
+use buildkit_util_fsutil::{Change, ContentHook, Differ, MetadataFilter, Progress};
 use buildkit_util_patternmatcher::PatternMatcher;
 use buildkit_util_progress::Writer;
 use buildkit_util_system::Root;
@@ -90,8 +90,7 @@ impl Transfer<'_> {
         let known = if new { Tree::new() } else { self.checksums.tree(record.id(), &metadata).await };
         // What is known cannot be kept up to date by changes alone if nothing is: then all is sent
         // again. A look at the files would give the root another digest than transfers do.
-        let differ =
-            if !new && known.is_empty() { Differ::None } else { self.options.differ };
+        let differ = if !new && known.is_empty() { Differ::None } else { self.options.differ };
         let mount = record.mount_local().await.map_err(Failure::Cache)?;
         let root = Root::open(mount.path()).map_err(Failure::Root)?;
         let destination = Arc::new(Destination { mount, record });
@@ -208,10 +207,7 @@ impl ContentHook for Hook {
         Ok(())
     }
 
-    fn hasher(
-        &mut self,
-        stat: &Stat,
-    ) -> Result<Box<dyn buildkit_util_fsutil::ContentHasher>, BoxError> {
+    fn hasher(&mut self, stat: &Stat) -> Result<Box<dyn buildkit_util_fsutil::ContentHasher>, BoxError> {
         self.0.updater.lock().hasher(stat)
     }
 

@@ -61,11 +61,7 @@ impl Classify for CapError {
 }
 
 fn parenthesised(name: &str) -> String {
-    if name.is_empty() {
-        String::new()
-    } else {
-        format!("({name})")
-    }
+    if name.is_empty() { String::new() } else { format!("({name})") }
 }
 
 fn added_in(hint: &Option<&'static str>) -> String {
@@ -73,9 +69,5 @@ fn added_in(hint: &Option<&'static str>) -> String {
 }
 
 fn because(reason: &str) -> String {
-    if reason.is_empty() {
-        String::new()
-    } else {
-        format!(": {reason}")
-    }
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }

@@ -137,15 +137,9 @@ impl CapList {
 
     /// What can be used of this list when the other side advertises `caps`.
     pub fn cap_set(&self, caps: impl IntoIterator<Item = ApiCap>) -> CapSet {
-        let set = caps
-            .into_iter()
-            .filter(|cap| !cap.id.is_empty())
-            .map(|cap| (cap.id.clone(), cap))
-            .collect();
-        CapSet {
-            list: self.clone(),
-            set: Arc::new(set),
-        }
+        let set =
+            caps.into_iter().filter(|cap| !cap.id.is_empty()).map(|cap| (cap.id.clone(), cap)).collect();
+        CapSet { list: self.clone(), set: Arc::new(set) }
     }
 }
 
@@ -200,29 +194,18 @@ mod tests {
     fn list() -> CapList {
         CapList::new([
             Cap::new("cap1").named("a test cap"),
-            Cap {
-                enabled: false,
-                ..Cap::new("cap2")
-            },
+            Cap { enabled: false, ..Cap::new("cap2") },
             Cap {
                 status: Status::Prerelease,
                 supported_hint: &[("docker", "Docker v1"), ("buildkit", "BuildKit v2")],
                 ..Cap::new("cap3")
             },
-            Cap {
-                status: Status::Stable,
-                ..Cap::new("cap4").named("four")
-            },
+            Cap { status: Status::Stable, ..Cap::new("cap4").named("four") },
         ])
     }
 
     fn remote(id: &str, enabled: bool, msg: &str) -> ApiCap {
-        ApiCap {
-            id: id.into(),
-            enabled,
-            disabled_reason_msg: msg.into(),
-            ..ApiCap::default()
-        }
+        ApiCap { id: id.into(), enabled, disabled_reason_msg: msg.into(), ..ApiCap::default() }
     }
 
     #[test]
@@ -245,10 +228,7 @@ mod tests {
                 "cap3",
                 "requested prerelease feature cap3  is not supported by build server (added in BuildKit v2), please update buildkit",
             ),
-            (
-                "cap4",
-                "requested feature cap4 (four) has been disabled on the build server: too loud",
-            ),
+            ("cap4", "requested feature cap4 (four) has been disabled on the build server: too loud"),
             ("other", "unknown API capability other"),
         ] {
             assert_eq!(text(id), Err(want.to_owned()));
@@ -258,21 +238,13 @@ mod tests {
 
     #[test]
     fn the_advertisement_is_sorted_and_carries_changes() {
-        let list = list()
-            .with_disabled("cap1", "off")
-            .filtered(|cap| cap.id != "cap3");
+        let list = list().with_disabled("cap1", "off").filtered(|cap| cap.id != "cap3");
         let all = list.all();
-        let ids: Vec<_> = all
-            .iter()
-            .map(|cap| (cap.id.as_str(), cap.enabled))
-            .collect();
+        let ids: Vec<_> = all.iter().map(|cap| (cap.id.as_str(), cap.enabled)).collect();
         assert_eq!(ids, [("cap1", false), ("cap2", false), ("cap4", true)]);
         assert_eq!(all[0].disabled_reason_msg, "off");
         let product = list.with_product("docker");
         let error = product.cap_set([]).supports("cap4").unwrap_err();
-        assert!(
-            error.to_string().ends_with("please update docker"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("please update docker"), "{error}");
     }
 }

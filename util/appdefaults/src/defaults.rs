@@ -38,7 +38,9 @@ impl Defaults {
     pub fn user(var: impl Fn(&str) -> Option<String>) -> Self {
         let system = Self::system();
         let first = |name: &str| {
-            var(name).and_then(|value| value.split(':').next().map(str::to_owned)).filter(|dir| !dir.is_empty())
+            var(name)
+                .and_then(|value| value.split(':').next().map(str::to_owned))
+                .filter(|dir| !dir.is_empty())
         };
         let home = first("HOME");
         let below_home = |dir: &str| home.as_ref().map(|home| PathBuf::from(home).join(dir));

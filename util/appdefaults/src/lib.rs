@@ -6,4 +6,6 @@
 
 mod defaults;
 
-pub use defaults::{BRIDGE_NAME, BRIDGE_SUBNET, CDI_SPEC_DIRS, CONTAINERD_ADDRESS, Defaults, is_user_namespace};
+pub use defaults::{
+    BRIDGE_NAME, BRIDGE_SUBNET, CDI_SPEC_DIRS, CONTAINERD_ADDRESS, Defaults, is_user_namespace,
+};

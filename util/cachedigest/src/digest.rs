@@ -60,17 +60,13 @@ impl Digest {
         };
         let fits = match hex_len {
             Some(len) => {
-                encoded.len() == len
-                    && encoded.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+                encoded.len() == len && encoded.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
             }
             None => {
                 !encoded.is_empty()
-                    && encoded
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'))
+                    && encoded.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'))
                     && algorithm.split(['+', '.', '_', '-']).all(|part| {
-                        !part.is_empty()
-                            && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'z'))
+                        !part.is_empty() && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'z'))
                     })
             }
         };

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use buildkit_util_cachedigest::{Digest, Digester};
 use fs_err::os::unix::fs::OpenOptionsExt;
-use walkdir::WalkDir;
 use parking_lot::Mutex;
+use walkdir::WalkDir;
 
 use crate::port::{BlobInfo, Check, ContentStore, Error, Expected, Ingester, ReadBlob, require_sha256};
 

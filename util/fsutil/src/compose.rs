@@ -101,7 +101,8 @@ impl Walk for SubDirWalk<'_> {
         stat.path = format!("{}/{}", dir.path, stat.path);
         if mode::is_symlink(stat.mode) {
             if stat.linkname.starts_with('/') {
-                stat.linkname = buildkit_util_patternmatcher::clean(&format!("/{}{}", dir.path, stat.linkname));
+                stat.linkname =
+                    buildkit_util_patternmatcher::clean(&format!("/{}{}", dir.path, stat.linkname));
             }
         } else if !stat.linkname.is_empty() {
             stat.linkname = format!("{}/{}", dir.path, stat.linkname);
@@ -295,9 +296,11 @@ impl Walk for StaticWalk<'_> {
 
     fn skip_dir(&mut self) {
         let Some(dir) = self.entries.get(self.at.saturating_sub(1)) else { return };
-        while self.entries.get(self.at).is_some_and(|next| {
-            next.path.strip_prefix(&dir.path).is_some_and(|rest| rest.starts_with('/'))
-        }) {
+        while self
+            .entries
+            .get(self.at)
+            .is_some_and(|next| next.path.strip_prefix(&dir.path).is_some_and(|rest| rest.starts_with('/')))
+        {
             self.at += 1;
         }
     }

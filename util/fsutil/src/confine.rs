@@ -9,11 +9,7 @@ use rustix::io::Errno;
 const TRIES: usize = 128;
 
 /// Opens `path` below `root`; no symbolic link is followed anywhere. The empty path is the root.
-pub(crate) fn open_beneath(
-    root: BorrowedFd<'_>,
-    path: &str,
-    flags: OFlags,
-) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { "." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..TRIES {

@@ -46,8 +46,8 @@ impl FileSystem for DirFs {
     fn open(&self, path: &str) -> Result<Box<dyn Read + Send>, Error> {
         // Without NONBLOCK the open of a pipe put there meanwhile would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-        let fd = open_beneath(self.root.as_fd(), path, flags)
-            .map_err(|error| Error::io("open", path, error))?;
+        let fd =
+            open_beneath(self.root.as_fd(), path, flags).map_err(|error| Error::io("open", path, error))?;
         let file = File::from(fd);
         let meta = file.metadata().map_err(|error| Error::io("stat", path, error))?;
         if !meta.is_file() {
@@ -184,8 +184,7 @@ impl Walk for DirWalk<'_> {
                 self.levels.pop();
                 continue;
             };
-            let path =
-                if level.path.is_empty() { name } else { format!("{}/{name}", level.path) };
+            let path = if level.path.is_empty() { name } else { format!("{}/{name}", level.path) };
             let entry = Entry { path, kind };
             self.current = Some((entry.clone(), entry.is_dir()));
             return Ok(Some(entry));
@@ -199,9 +198,9 @@ impl Walk for DirWalk<'_> {
         };
         let mut inodes = std::mem::take(&mut self.inodes);
         let xattrs = self.xattrs;
-        let stat = self.parent().and_then(|dir| {
-            stat_at(dir, split(&entry.path).1, &entry.path, Some(&mut inodes), xattrs)
-        });
+        let stat = self
+            .parent()
+            .and_then(|dir| stat_at(dir, split(&entry.path).1, &entry.path, Some(&mut inodes), xattrs));
         self.inodes = inodes;
         stat
     }

@@ -11,9 +11,9 @@ use buildkit_util_cachedigest::Digest;
 use buildkit_util_fsutil_types::Stat;
 use buildkit_util_system::Root;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-    chownat, fchmod, fchown, fsetxattr, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat,
-    renameat, statat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    fchmod, fchown, fsetxattr, fstat, futimens, linkat, makedev, mkdirat, mknodat, openat, renameat, statat,
+    symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -176,9 +176,7 @@ impl DiskWriter {
     fn remove_all(&mut self, path: &str) -> Result<(), Error> {
         self.dirs.forget(path);
         self.touch(path);
-        self.root
-            .remove_all(path)
-            .map_err(|error| Error::io("remove", path, std::io::Error::other(error)))
+        self.root.remove_all(path).map_err(|error| Error::io("remove", path, std::io::Error::other(error)))
     }
 
     /// Notes that the directory of `path` gets another time.
@@ -241,9 +239,7 @@ impl DiskWriter {
         let fail = |error| Error::io("lstat", path, error);
         let dir = self.dirs.open(dir).map_err(fail)?;
         match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(st) if FileType::from_raw_mode(st.st_mode) == FileType::Directory => {
-                Ok(Existing::Directory)
-            }
+            Ok(st) if FileType::from_raw_mode(st.st_mode) == FileType::Directory => Ok(Existing::Directory),
             Ok(_) => Ok(Existing::Other),
             Err(Errno::NOENT) => Ok(Existing::Nothing),
             Err(error) => Err(fail(error)),
@@ -303,8 +299,7 @@ impl DiskWriter {
                 Ok(()) => {
                     let fail = |error| Error::io("set metadata of", path, error);
                     let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
-                    chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                        .map_err(fail)?;
+                    chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
                     if !symlink {
                         let mode = Mode::from_raw_mode(mode::permissions(stat.mode) as RawMode);
                         chmodat(parent, name, mode, AtFlags::empty()).map_err(fail)?;
@@ -360,8 +355,7 @@ impl DiskWriter {
         let path = applied.path.as_str();
         let (dir, name) = split(path);
         let fail = |error| Error::io("create", path, error);
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Never with set-id bits: the owner is not right yet.
         let mode = Mode::from_raw_mode(applied.mode as RawMode & 0o777);
         for _ in 0..1024 {
@@ -405,8 +399,7 @@ impl DiskWriter {
             if other.hole_at_end
                 && let Some(file) = &other.file
             {
-                file.set_len(other.size)
-                    .map_err(|error| Error::io("write", &other.stat.path, error))?;
+                file.set_len(other.size).map_err(|error| Error::io("write", &other.stat.path, error))?;
             }
             other.file = None;
             self.open -= 1;
@@ -449,8 +442,7 @@ impl DiskWriter {
         if incoming.hole_at_end {
             file.set_len(incoming.size).map_err(|error| Error::io("write", &path, error))?;
         }
-        set_metadata(&file, &incoming.applied)
-            .map_err(|error| Error::io("set metadata of", &path, error))?;
+        set_metadata(&file, &incoming.applied).map_err(|error| Error::io("set metadata of", &path, error))?;
         if let Some(temporary) = &incoming.temporary {
             let (dir, name) = split(&path);
             let fail = |error| Error::io("rename", &path, error);
@@ -523,8 +515,7 @@ impl DiskWriter {
     /// Replaces a file in the root with one that is owned by this process.
     pub(crate) fn write_root_file(&mut self, name: &str, data: &[u8]) -> Result<(), Error> {
         self.remove_all(name)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(self.dirs.root(), name, flags, Mode::from_raw_mode(0o644))
             .map_err(|error| Error::io("create", name, error))?;
         File::from(fd).write_all(data).map_err(|error| Error::io("write", name, error))

@@ -143,9 +143,5 @@ fn target_of(
         other => other?,
     };
     let link = clean(&stat.linkname);
-    Ok(Some(if link.starts_with('/') {
-        link
-    } else {
-        clean(&format!("/{}/{link}", split(&entry.path).0))
-    }))
+    Ok(Some(if link.starts_with('/') { link } else { clean(&format!("/{}/{link}", split(&entry.path).0)) }))
 }

@@ -60,10 +60,7 @@ pub trait Walk: Send {
 ///
 /// # Errors
 /// As the walk and `visit`.
-pub fn walk_all(
-    fs: &dyn FileSystem,
-    mut visit: impl FnMut(Stat) -> Result<(), Error>,
-) -> Result<(), Error> {
+pub fn walk_all(fs: &dyn FileSystem, mut visit: impl FnMut(Stat) -> Result<(), Error>) -> Result<(), Error> {
     let mut walk = fs.walk("")?;
     loop {
         match walk.next() {

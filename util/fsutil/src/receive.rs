@@ -148,8 +148,7 @@ fn write(
     outgoing: &mpsc::UnboundedSender<Packet>,
 ) -> Result<(), Error> {
     let _keep = options.keep.take();
-    let root =
-        dest.as_fd().try_clone_to_owned().map_err(|error| Error::io("open", "", error))?;
+    let root = dest.as_fd().try_clone_to_owned().map_err(|error| Error::io("open", "", error))?;
     let disk = DiskWriter::new(dest, options.filter.clone(), options.hook.take())?;
     let mut receiver = Receiver {
         disk,
@@ -264,8 +263,8 @@ impl Receiver<'_> {
         }
         self.validator.check(&stat)?;
         self.hardlinks.check(&stat)?;
-        let len = u32::try_from(stat.encoded_len())
-            .map_err(|_| Error::Protocol("stat is too large".to_owned()))?;
+        let len =
+            u32::try_from(stat.encoded_len()).map_err(|_| Error::Protocol("stat is too large".to_owned()))?;
         metadata.buffer.extend_from_slice(&len.to_le_bytes());
         stat.encode(&mut metadata.buffer)
             .map_err(|error| Error::Protocol(format!("stat cannot be stored: {error}")))?;

@@ -26,8 +26,7 @@ pub(crate) fn stat_at(
     inodes: Option<&mut Inodes>,
     xattrs: bool,
 ) -> Result<Stat, Error> {
-    let st = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|error| Error::io("lstat", path, error))?;
+    let st = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| Error::io("lstat", path, error))?;
     let go_mode = mode::from_posix(st.st_mode);
     let mut stat = Stat {
         path: path.to_owned(),
@@ -46,8 +45,8 @@ pub(crate) fn stat_at(
             stat.devminor = ((device & 0xff) | ((device >> 12) & 0xf_ff00)) as i64;
         }
         if mode::is_symlink(go_mode) {
-            let target = readlinkat(dir, name, Vec::new())
-                .map_err(|error| Error::io("readlink", path, error))?;
+            let target =
+                readlinkat(dir, name, Vec::new()).map_err(|error| Error::io("readlink", path, error))?;
             stat.linkname = target.into_string().map_err(|_| Error::NotUtf8(path.to_owned()))?;
         } else if let Some(inodes) = inodes
             && st.st_nlink > 1
@@ -73,11 +72,7 @@ pub(crate) fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 
-fn read_xattrs(
-    dir: BorrowedFd<'_>,
-    name: &str,
-    path: &str,
-) -> Result<BTreeMap<String, Bytes>, Error> {
+fn read_xattrs(dir: BorrowedFd<'_>, name: &str, path: &str) -> Result<BTreeMap<String, Bytes>, Error> {
     // The calls take paths only. This one goes through our own descriptor, so what is in the tree
     // cannot lead it elsewhere.
     let full = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());

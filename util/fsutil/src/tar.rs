@@ -35,12 +35,7 @@ pub fn write_tar(
     writer.write_all(&[0; 2 * BLOCK]).map_err(|error| Error::io("write", "", error))
 }
 
-fn copy_content(
-    fs: &dyn FileSystem,
-    writer: &mut dyn Write,
-    path: &str,
-    size: u64,
-) -> Result<(), Error> {
+fn copy_content(fs: &dyn FileSystem, writer: &mut dyn Write, path: &str, size: u64) -> Result<(), Error> {
     let mut file = fs.open(path)?;
     let mut buffer = vec![0; 128 << 10];
     let mut left = size;
@@ -215,8 +210,7 @@ fn seal(block: &mut [u8; BLOCK]) {
 /// Nanoseconds to seconds, halves away from zero as Go rounds.
 fn round_to_seconds(nanoseconds: i64) -> i64 {
     // Go rounds towards the later second at a half, whichever side of 1970.
-    let (seconds, rest) =
-        (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+    let (seconds, rest) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
     seconds + i64::from(rest >= 500_000_000)
 }
 

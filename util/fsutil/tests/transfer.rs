@@ -255,8 +255,7 @@ async fn hashes_what_arrives() {
     let dest = tempfile::tempdir().expect("temporary directory");
     std::fs::create_dir_all(dest.path().join("gone/below")).expect("directory");
     let recorder = Recorder::default();
-    let options =
-        ReceiveOptions { hook: Some(Box::new(recorder.clone())), ..ReceiveOptions::default() };
+    let options = ReceiveOptions { hook: Some(Box::new(recorder.clone())), ..ReceiveOptions::default() };
     sync(source.path(), dest.path(), options).await.expect("works");
     let seen = recorder.0.lock();
     let mut paths: Vec<_> = listing(source.path()).into_iter().map(|stat| stat.path).collect();

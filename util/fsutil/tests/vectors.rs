@@ -97,10 +97,8 @@ fn make(nodes: &[Node]) -> tempfile::TempDir {
         }
     }
     for node in nodes {
-        let time = Timespec {
-            tv_sec: node.mtime / 1_000_000_000,
-            tv_nsec: (node.mtime % 1_000_000_000) as _,
-        };
+        let time =
+            Timespec { tv_sec: node.mtime / 1_000_000_000, tv_nsec: (node.mtime % 1_000_000_000) as _ };
         let times = Timestamps { last_access: time, last_modification: time };
         let at = root.path().join(&node.path);
         rustix::fs::utimensat(CWD, &at, &times, AtFlags::SYMLINK_NOFOLLOW).expect("time");
@@ -215,9 +213,8 @@ async fn broken_senders() {
         let packets: Vec<_> = case.packets.iter().map(|hex| Ok::<_, Never>(packet(hex))).collect();
         let mut incoming = futures::stream::iter(packets);
         let root = Root::open(dest.path()).expect("opens");
-        let error = receive(root, &mut incoming, outgoing, ReceiveOptions::default())
-            .await
-            .expect_err(&case.name);
+        let error =
+            receive(root, &mut incoming, outgoing, ReceiveOptions::default()).await.expect_err(&case.name);
         if case.name == "unknown type" {
             // Upstream overlooks what it does not know.
             assert_eq!(error.to_string(), "unknown packet type 77");

@@ -135,9 +135,7 @@ impl Compiled {
             Kind::Suffix => Self::Suffix,
             Kind::Expression => {
                 expression.push('$');
-                let regex = go_regex::translate(&expression)
-                    .ok()
-                    .and_then(|text| Regex::new(&text).ok());
+                let regex = go_regex::translate(&expression).ok().and_then(|text| Regex::new(&text).ok());
                 match regex {
                     Some(regex) => Self::Expression(Box::new(with_affixes(regex, pattern))),
                     None => Self::Bad,

@@ -28,9 +28,7 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::BadPattern | Self::LoneExclusion | Self::IgnoreFileTooLarge { .. } => {
-                Kind::InvalidArgument
-            }
+            Self::BadPattern | Self::LoneExclusion | Self::IgnoreFileTooLarge { .. } => Kind::InvalidArgument,
             Self::ForeignMatchInfo => Kind::Internal,
         }
     }

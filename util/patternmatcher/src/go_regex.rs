@@ -208,8 +208,7 @@ impl Reader<'_> {
                 if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
                     return Err(Error::BadPattern);
                 }
-                write!(self.output, "\\{}{{{name}}}", if negated { 'P' } else { 'p' })
-                    .unwrap_or_default();
+                write!(self.output, "\\{}{{{name}}}", if negated { 'P' } else { 'p' }).unwrap_or_default();
                 return Ok(true);
             }
             _ => return Ok(false),
@@ -254,8 +253,7 @@ impl Reader<'_> {
                         }
                     }
                 } else {
-                    let mut digit =
-                        || self.next().and_then(|c| c.to_digit(16)).ok_or(Error::BadPattern);
+                    let mut digit = || self.next().and_then(|c| c.to_digit(16)).ok_or(Error::BadPattern);
                     digit()? * 16 + digit()?
                 }
             }

@@ -11,10 +11,7 @@ pub const MAX_IGNORE_FILE_SIZE: usize = 1 << 20;
 /// [`Error::IgnoreFileTooLarge`] over [`MAX_IGNORE_FILE_SIZE`].
 pub fn read_all(content: &[u8]) -> Result<Vec<String>, Error> {
     if content.len() > MAX_IGNORE_FILE_SIZE {
-        return Err(Error::IgnoreFileTooLarge {
-            size: content.len(),
-            limit: MAX_IGNORE_FILE_SIZE,
-        });
+        return Err(Error::IgnoreFileTooLarge { size: content.len(), limit: MAX_IGNORE_FILE_SIZE });
     }
     let text = String::from_utf8_lossy(content);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);

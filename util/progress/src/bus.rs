@@ -175,9 +175,8 @@ mod tests {
         bus.publish(status("a", 2));
         bus.close();
         bus.publish(status("a", 3));
-        let ids = |batch: SolveStatus| {
-            batch.statuses.iter().map(|s| (s.id.clone(), s.current)).collect::<Vec<_>>()
-        };
+        let ids =
+            |batch: SolveStatus| batch.statuses.iter().map(|s| (s.id.clone(), s.current)).collect::<Vec<_>>();
         let expect = vec![("b".to_owned(), 1), ("a".to_owned(), 2)];
         assert_eq!(ids(early.next().await.expect("has events")), expect);
         assert!(early.next().await.is_none());

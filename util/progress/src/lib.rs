@@ -11,8 +11,8 @@ mod writer;
 
 pub use bus::{Bus, Subscription};
 pub use skipped::SkippedSteps;
-pub use writer::{Part, Writer};
 pub use types::{
-    Event, Interval, LogStream, Position, ProgressGroup, Range, SolveStatus, SourceInfo, Vertex,
-    VertexLog, VertexStatus, VertexWarning,
+    Event, Interval, LogStream, Position, ProgressGroup, Range, SolveStatus, SourceInfo, Vertex, VertexLog,
+    VertexStatus, VertexWarning,
 };
+pub use writer::{Part, Writer};

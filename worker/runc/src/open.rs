@@ -79,8 +79,7 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
         ..RuncOptions::new(root.join("executor"))
     };
     let (opened, executor) = tokio::join!(opened, RuncExecutor::open(executor_options));
-    let (snapshotter, metadata) =
-        opened.unwrap_or_else(|error| Err(Error::Invalid(error.to_string())))?;
+    let (snapshotter, metadata) = opened.unwrap_or_else(|error| Err(Error::Invalid(error.to_string())))?;
     let executor = executor.map_err(Error::open("the executor"))?;
 
     let cache = CacheManager::open(CacheOptions {

@@ -74,9 +74,7 @@ pub fn parse(text: &str) -> Result<Loaded, String> {
             .map_err(|error: toml::de::Error| error.to_string())?;
     // Sections with flattened parts collect their unknown keys themselves.
     let workers = &mut config.workers;
-    for (name, keys) in
-        [("oci", &mut workers.oci.unknown), ("containerd", &mut workers.containerd.unknown)]
-    {
+    for (name, keys) in [("oci", &mut workers.oci.unknown), ("containerd", &mut workers.containerd.unknown)] {
         unknown.extend(std::mem::take(keys).into_keys().map(|key| format!("worker.{name}.{key}")));
     }
     Ok(Loaded { config, unknown })

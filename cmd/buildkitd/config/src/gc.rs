@@ -13,7 +13,8 @@ impl DiskSpace {
             Self::Percentage(0) => 0,
             Self::Percentage(_) if total == 0 => UNKNOWN_DISK,
             Self::Percentage(percent) => {
-                let share = (total / 100).saturating_mul(percent) + (total % 100).saturating_mul(percent) / 100;
+                let share =
+                    (total / 100).saturating_mul(percent) + (total % 100).saturating_mul(percent) / 100;
                 (share / (1 << 30) + 1).saturating_mul(1_000_000_000)
             }
         }

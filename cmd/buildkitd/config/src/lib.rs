@@ -11,6 +11,6 @@ mod types;
 pub use file::{Error, Loaded, load, parse};
 pub use gc::parse_gc_flag;
 pub use types::{
-    Cdi, Config, ContainerdWorker, DiskSpace, Dns, Duration, Frontends, Gc, GcPolicyConfig, Grpc, History, KeyPair,
-    Log, Network, OciWorker, Otel, Registry, System, Tls, ToggledFrontend, Workers,
+    Cdi, Config, ContainerdWorker, DiskSpace, Dns, Duration, Frontends, Gc, GcPolicyConfig, Grpc, History,
+    KeyPair, Log, Network, OciWorker, Otel, Registry, System, Tls, ToggledFrontend, Workers,
 };

@@ -74,13 +74,9 @@ pub fn list() -> &'static CapList {
     static LIST: LazyLock<CapList> = LazyLock::new(|| {
         CapList::new([
             Cap::new(SOLVE_BASE),
-            Cap {
-                deprecated: true,
-                ..Cap::new(SOLVE_INLINE_RETURN).named("inline return from solve")
-            },
+            Cap { deprecated: true, ..Cap::new(SOLVE_INLINE_RETURN).named("inline return from solve") },
             Cap::new(RESOLVE_IMAGE).named("resolve remote image config"),
-            Cap::new(RESOLVE_IMAGE_RESOLVE_MODE)
-                .named("resolve remote image config with custom resolvemode"),
+            Cap::new(RESOLVE_IMAGE_RESOLVE_MODE).named("resolve remote image config with custom resolvemode"),
             Cap::new(READ_FILE).named("read static file"),
             Cap::new(RETURN_RESULT).named("return solve result"),
             Cap::new(RETURN_MAP).named("return reference map"),
@@ -121,11 +117,7 @@ mod tests {
         let set = list().cap_set(list().all());
         assert_eq!(set.supports(GATEWAY_EXEC), Ok(()));
         assert_eq!(
-            list()
-                .cap_set([])
-                .supports(READ_DIR)
-                .unwrap_err()
-                .to_string(),
+            list().cap_set([]).supports(READ_DIR).unwrap_err().to_string(),
             "requested experimental feature readdir (read static directory) is not supported by \
              build server, please update buildkit"
         );

@@ -97,9 +97,9 @@ impl SecretStore for Store {
     async fn get_secret(&self, id: &str) -> Result<Vec<u8>, Error> {
         let not_found = || Error::NotFound(id.to_owned());
         match self.secrets.get(id).ok_or_else(not_found)? {
-            SecretFrom::Env(name) => std::env::var_os(name)
-                .map(std::os::unix::ffi::OsStringExt::into_vec)
-                .ok_or_else(not_found),
+            SecretFrom::Env(name) => {
+                std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec).ok_or_else(not_found)
+            }
             SecretFrom::File(path) => fs_err::read(path)
                 .map_err(|source| Error::Read { id: id.to_owned(), source: Box::new(source) }),
             SecretFrom::Guess => Err(not_found()),

@@ -9,9 +9,9 @@ use buildkit_util_fsutil::is_settable_xattr;
 use buildkit_util_patternmatcher::{MatchInfo, PatternMatcher};
 use buildkit_util_system::{Root, Timestamp};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat,
-    statat, symlinkat, unlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, statat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -45,9 +45,7 @@ pub fn copy(
     let is_dir = bytes.is_empty() || bytes.ends_with(b"/") || bytes.ends_with(b"/.") || bytes == b".";
     let needed = if is_dir { Some(dst) } else { dst.parent() };
     let mut made = Vec::new();
-    let make = |path: &Path| {
-        make_dirs(dst_root, path, new_dir_mode, options.chown.as_ref(), options.time)
-    };
+    let make = |path: &Path| make_dirs(dst_root, path, new_dir_mode, options.chown.as_ref(), options.time);
     if let Some(needed) = needed.filter(|path| !path.as_os_str().is_empty()) {
         made.extend(make(needed)?);
     }
@@ -159,9 +157,7 @@ impl<'a> Copier<'a> {
             if patterns.is_empty() {
                 return Ok(None);
             }
-            PatternMatcher::new(patterns)
-                .map(Some)
-                .map_err(|source| Error::Patterns { what, source })
+            PatternMatcher::new(patterns).map(Some).map_err(|source| Error::Patterns { what, source })
         };
         Ok(Self {
             src_root,
@@ -286,13 +282,7 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        place: &Place<'_>,
-        relative: String,
-        wanted: Wanted,
-        top: bool,
-    ) -> Result<(), Error> {
+    fn entry(&mut self, place: &Place<'_>, relative: String, wanted: Wanted, top: bool) -> Result<(), Error> {
         let stat = statat(place.src_dir, place.src_name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| Error::io("stat", &place.src_path, error))?;
         if is_dir(&stat) {
@@ -334,12 +324,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Links a file to the copy of another name of it, if there was one.
-    fn hard_link(
-        &mut self,
-        stat: &Stat,
-        place: &Place<'_>,
-        dst_dir: BorrowedFd<'_>,
-    ) -> Result<bool, Error> {
+    fn hard_link(&mut self, stat: &Stat, place: &Place<'_>, dst_dir: BorrowedFd<'_>) -> Result<bool, Error> {
         if stat.st_nlink < 2 {
             return Ok(false);
         }
@@ -357,12 +342,7 @@ impl<'a> Copier<'a> {
         }
     }
 
-    fn regular(
-        &mut self,
-        stat: &Stat,
-        place: &Place<'_>,
-        dst_dir: BorrowedFd<'_>,
-    ) -> Result<(), Error> {
+    fn regular(&mut self, stat: &Stat, place: &Place<'_>, dst_dir: BorrowedFd<'_>) -> Result<(), Error> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let mut source = openat(place.src_dir, place.src_name, flags, Mode::empty())
             .map(File::from)
@@ -482,13 +462,7 @@ impl<'a> Copier<'a> {
         self.times(stat, dst_dir, name, path)
     }
 
-    fn times(
-        &self,
-        stat: &Stat,
-        dir: BorrowedFd<'_>,
-        name: &CStr,
-        path: &Path,
-    ) -> Result<(), Error> {
+    fn times(&self, stat: &Stat, dir: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<(), Error> {
         let spec = |time: Timestamp| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds as _ };
         let times = match self.options.time {
             Some(time) => Timestamps { last_access: spec(time), last_modification: spec(time) },

@@ -23,11 +23,7 @@ pub fn make_dirs(
     Ok(made)
 }
 
-pub(crate) fn set_times(
-    root: &Root,
-    dirs: &[PathBuf],
-    time: Option<Timestamp>,
-) -> Result<(), Error> {
+pub(crate) fn set_times(root: &Root, dirs: &[PathBuf], time: Option<Timestamp>) -> Result<(), Error> {
     if time.is_some() {
         for dir in dirs.iter().rev() {
             root.resolve_no_follow(dir)?.set_times(time, time)?;

@@ -12,11 +12,7 @@ use crate::Error;
 ///
 /// # Errors
 /// When the directory to search does not exist or cannot be read.
-pub fn resolve_wildcards(
-    root: &Root,
-    path: &str,
-    follow_links: bool,
-) -> Result<Vec<PathBuf>, Error> {
+pub fn resolve_wildcards(root: &Root, path: &str, follow_links: bool) -> Result<Vec<PathBuf>, Error> {
     let cleaned = clean(path);
     let parts: Vec<&str> = cleaned.split('/').filter(|part| !part.is_empty()).collect();
     let Some(first) = parts.iter().position(|part| has_wildcards(part)) else {
@@ -67,8 +63,7 @@ pub fn resolve_wildcards(
         for entry in entries.into_iter().rev() {
             // A name that is not text matches no pattern.
             let Some(name) = entry.name.to_str() else { continue };
-            let path =
-                if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
+            let path = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
             todo.push((path, depth + 1, Some(entry.kind)));
         }
     }

@@ -89,7 +89,13 @@ fn names_of_copies() {
         (&[], "d", "/", contents(), &["e/", "e/y", "x"]),
         (&[], "g*", "/to/", wildcards(), &["to/", "to/g1", "to/g2"]),
         (&[], "d/*", "/", wildcards(), &["e/", "e/y", "x"]),
-        (&[], "/", "to", contents(), &["to/", "to/d/", "to/d/e/", "to/d/e/y", "to/d/x", "to/f", "to/g1", "to/g2"]),
+        (
+            &[],
+            "/",
+            "to",
+            contents(),
+            &["to/", "to/d/", "to/d/e/", "to/d/e/y", "to/d/x", "to/f", "to/g1", "to/g2"],
+        ),
         (&[], "../../f", "../../new", CopyOptions::default(), &["new"]),
     ] {
         let pair = pair(tree);
@@ -126,10 +132,17 @@ fn attributes() {
     std::fs::set_permissions(at("d"), PermissionsExt::from_mode(0o1700)).expect("mode");
     std::fs::hard_link(at("d/g"), at("d/h")).expect("link");
     std::fs::File::create(at("d/sparse")).expect("file").set_len(1 << 40).expect("length");
-    rustix::fs::mknodat(rustix::fs::CWD, at("d/fifo"), rustix::fs::FileType::Fifo, 0o640.into(), 0).expect("node");
-    let null = rustix::fs::makedev(1, 3);
-    rustix::fs::mknodat(rustix::fs::CWD, at("d/null"), rustix::fs::FileType::CharacterDevice, 0o666.into(), null)
+    rustix::fs::mknodat(rustix::fs::CWD, at("d/fifo"), rustix::fs::FileType::Fifo, 0o640.into(), 0)
         .expect("node");
+    let null = rustix::fs::makedev(1, 3);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("d/null"),
+        rustix::fs::FileType::CharacterDevice,
+        0o666.into(),
+        null,
+    )
+    .expect("node");
     let _socket = std::os::unix::net::UnixListener::bind(at("d/socket")).expect("socket");
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(at("d/g"), "user.color", b"blue", flags).expect("attribute");
@@ -144,7 +157,11 @@ fn attributes() {
     assert_eq!(stat("null").rdev(), null);
     for path in ["", "f", "link", "fifo"] {
         let source = at("d").join(path).symlink_metadata().expect("is there");
-        assert_eq!((stat(path).mtime(), stat(path).mtime_nsec()), (source.mtime(), source.mtime_nsec()), "{path}");
+        assert_eq!(
+            (stat(path).mtime(), stat(path).mtime_nsec()),
+            (source.mtime(), source.mtime_nsec()),
+            "{path}"
+        );
     }
     let mut value = [0; 16];
     let len = rustix::fs::getxattr(pair.dst.path().join("copy/g"), "user.color", &mut value).expect("is set");
@@ -189,10 +206,7 @@ fn what_is_in_the_way() {
     pair.copy("d", "to", &replace).expect("replaces");
     pair.copy("/", "/", &replace).expect("replaces");
     pair.copy("f", "kept", &replace).expect("copies into");
-    assert_eq!(
-        pair.listing(),
-        ["d/", "d/f", "f", "kept/", "kept/f", "kept/x", "link", "to/", "to/f"]
-    );
+    assert_eq!(pair.listing(), ["d/", "d/f", "f", "kept/", "kept/f", "kept/x", "link", "to/", "to/f"]);
 }
 
 #[test]

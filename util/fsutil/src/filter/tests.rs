@@ -131,8 +131,7 @@ fn links_are_followed() {
         let found = found.as_ref().map(|paths| paths.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(found.as_deref(), expect, "{paths:?}");
     }
-    let options =
-        FilterOptions { follow_paths: Some(strings(&["l1"])), ..FilterOptions::default() };
+    let options = FilterOptions { follow_paths: Some(strings(&["l1"])), ..FilterOptions::default() };
     assert_eq!(filtered(&fs, options), ["dir", "dir/real", "l1", "l2"]);
 }
 
@@ -144,11 +143,7 @@ fn trees_are_put_together() {
     extra.add("d", Stat { mode: 0o600, ..Stat::default() }, "instead");
     let merged: Arc<dyn FileSystem> = Arc::new(crate::MergeFs::new(lower, Arc::new(extra)));
     assert_eq!(shown(merged.as_ref()), ["a", "a/x", "b", "c", "d"]);
-    let dir = |name: &str| Stat {
-        path: name.to_owned(),
-        mode: mode::DIR | 0o755,
-        ..Stat::default()
-    };
+    let dir = |name: &str| Stat { path: name.to_owned(), mode: mode::DIR | 0o755, ..Stat::default() };
     let parts = vec![
         crate::Dir { stat: dir("two"), fs: merged.clone() },
         crate::Dir { stat: dir("one"), fs: Arc::new(StaticFs::new()) },

@@ -41,8 +41,11 @@ fn decides_as_upstream() {
         (&["**/.foo"], "bar.foo", false),
         (&["a(b)c/def"], "a(b)c/def", true),
         (&["a.|)$(}+{bc"], "a.|)$(}+{bc", true),
-        (&["dist/*.whl", "!dist/proxy.py-2.4.0rc3.dev1-py3-none-any.whl"],
-            "dist/proxy.py-2.4.0rc3.dev1-py3-none-any.whl", false),
+        (
+            &["dist/*.whl", "!dist/proxy.py-2.4.0rc3.dev1-py3-none-any.whl"],
+            "dist/proxy.py-2.4.0rc3.dev1-py3-none-any.whl",
+            false,
+        ),
         (&["*", "!a"], "a/b", false),
         (&["*", "!a/b"], "a/b/c", false),
         (&["*", "!a/b"], "a/c", true),
@@ -64,10 +67,7 @@ fn refuses_malformed_patterns() {
     assert_eq!(check(&["a\\q*"], "a"), Err(Error::BadPattern));
     let matcher = PatternMatcher::new(["a"]).expect("well formed");
     let foreign = MatchInfo { matched: vec![true, false] };
-    assert_eq!(
-        matcher.matches_using_parent_results("a", &foreign, None),
-        Err(Error::ForeignMatchInfo)
-    );
+    assert_eq!(matcher.matches_using_parent_results("a", &foreign, None), Err(Error::ForeignMatchInfo));
 }
 
 /// What both entry points decide on a path, the second by walking down to it.
