@@ -124,9 +124,12 @@ pub(crate) struct Build {
     /// Allow extra privileged entitlement, e.g. network.host, security.insecure, device
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
-    /// Allow forwarding SSH agent or a raw Unix socket to the builder. Format
-    /// default|<id>[=<socket>[,raw=false]|<key>[,<key>]]
-    #[arg(long, value_name = "ID[=SOCKET|KEY]")]
+    #[arg(
+        long,
+        value_name = "ID[=SOCKET|KEY]",
+        help = "Allow forwarding SSH agent or a raw Unix socket to the builder. Format \
+                default|<id>[=<socket>[,raw=false]|<key>[,<key>]]"
+    )]
     pub(crate) ssh: Vec<String>,
     /// Output build metadata (e.g., image digest) to a file as JSON
     #[arg(long, value_name = "FILE")]

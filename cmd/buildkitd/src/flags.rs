@@ -115,8 +115,7 @@ pub(crate) struct Flags {
     /// enable automatic garbage collection on worker
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) oci_worker_gc: Option<bool>,
-    /// amount of storage GC keep locally, format "Reserved[,Free[,Maximum]]" (MB)
-    #[arg(long)]
+    #[arg(long, help = "amount of storage GC keep locally, format \"Reserved[,Free[,Maximum]]\" (MB)")]
     pub(crate) oci_worker_gc_keepstorage: Option<String>,
 
     /// enable containerd workers (true/false/auto)
@@ -155,8 +154,7 @@ pub(crate) struct Flags {
     /// enable automatic garbage collection on worker
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) containerd_worker_gc: Option<bool>,
-    /// amount of storage GC keep locally, format "Reserved[,Free[,Maximum]]" (MB)
-    #[arg(long)]
+    #[arg(long, help = "amount of storage GC keep locally, format \"Reserved[,Free[,Maximum]]\" (MB)")]
     pub(crate) containerd_worker_gc_keepstorage: Option<String>,
     /// path of cni config file
     #[arg(long)]

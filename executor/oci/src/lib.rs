@@ -1,6 +1,6 @@
 //! Builds OCI runtime specifications for build containers.
 //!
-//! [`generate`] is pure: it turns what is known of a container into a [`spec::Spec`]. The parts that
+//! [`generate()`] is pure: it turns what is known of a container into a [`spec::Spec`]. The parts that
 //! touch the system stand beside it: [`EtcFiles`] keeps `hosts` and `resolv.conf`,
 //! [`PreparedMounts`] resolves sub-paths of mounts, and [`MountStubs`] removes the mount points that
 //! a container needed and its image did not have.

@@ -25,7 +25,7 @@ pub trait FileSystem: Send + Sync {
 pub struct Entry {
     /// Path from the root of the tree, without a leading slash.
     pub path: String,
-    /// Type bits of the mode, see [`mode::TYPE`](crate::mode::TYPE).
+    /// Type bits of the mode, see [`mode::TYPE`].
     pub kind: u32,
 }
 

@@ -121,7 +121,7 @@ pub fn same_files(left: &Path, right: &Path) -> io::Result<bool> {
     same((left, &left_stat), (right, &right_stat))
 }
 
-/// As [`same_files`], for files whose status is known.
+/// As `same_files`, for files whose status is known.
 ///
 /// # Errors
 /// When a file cannot be read.

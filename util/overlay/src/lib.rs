@@ -1,6 +1,6 @@
 //! Reads overlay mounts and lists what an upper directory changes.
 //!
-//! [`Stack`] shows the layers of an overlay as one tree without mounting it, [`diff`] compares two
+//! [`Stack`] shows the layers of an overlay as one tree without mounting it, [`diff()`] compares two
 //! such trees and skips what both have from the same layers, [`options`] reads mount options.
 //! Sources: Documentation/filesystems/overlayfs.rst of the Linux kernel ("whiteouts and opaque
 //! directories").
