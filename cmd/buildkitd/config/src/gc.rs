@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(DiskSpace::Percentage(20).as_bytes(total), 41_000_000_000);
         assert_eq!(DiskSpace::Percentage(20).as_bytes(0), UNKNOWN_DISK);
         assert_eq!(DiskSpace::Bytes(7).as_bytes(total), 7);
-        assert_eq!(DiskSpace::Percentage(100).as_bytes(u64::MAX), i64::MAX);
+        assert_eq!(DiskSpace::Percentage(100).as_bytes(u64::MAX), 8_589_934_592_000_000_000);
     }
 
     #[test]
