@@ -157,6 +157,10 @@ impl<B: Backend> Layered<B> {
     }
 }
 
+/// How often a directory is tried to be removed, and the time between.
+const DELETE_ATTEMPTS: u32 = 20;
+const DELETE_PAUSE: std::time::Duration = std::time::Duration::from_millis(25);
+
 impl<B: Backend> Inner<B> {
     pub(crate) fn dir(&self, id: u64) -> PathBuf {
         self.snapshots.join(id.to_string())
@@ -218,12 +222,16 @@ impl<B: Backend> Inner<B> {
     /// Removes a directory that no record has any more.
     pub(crate) fn delete(&self, id: u64) {
         let dir = self.dir(id);
-        // The kernel leaves a directory without permissions in the work directory; root may remove it.
-        match fs_err::remove_dir_all(&dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::warn!(%error, "snapshot directory not removed, trying again at the next start");
+        for attempt in 1..=DELETE_ATTEMPTS {
+            // The kernel leaves a directory without permissions in the work directory; root may remove it.
+            match fs_err::remove_dir_all(&dir) {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !dir.exists() => return,
+                // Work whose caller has left may write until it comes to its end.
+                Err(_) if attempt < DELETE_ATTEMPTS => std::thread::sleep(DELETE_PAUSE),
+                Err(error) => {
+                    tracing::warn!(%error, "snapshot directory not removed, trying again at the next start");
+                }
             }
         }
     }
