@@ -10,8 +10,8 @@ use aws_lc_rs::signature::{
 use num_bigint::BigUint;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
-use ssh_key::private::{EcdsaKeypair, KeypairData, RsaKeypair};
 
+use crate::openssh::{self, Numbers};
 use crate::wire;
 
 /// Flags of a request for a signature: the hash that goes with an RSA key.
@@ -89,28 +89,26 @@ impl Key {
     }
 
     fn openssh(text: &[u8]) -> Result<Self, KeyError> {
-        let key = ssh_key::PrivateKey::from_openssh(text).map_err(|_| KeyError::Invalid)?;
-        let pair = match key.key_data() {
-            KeypairData::Encrypted(_) => return Err(KeyError::Encrypted),
-            KeypairData::Ed25519(pair) => {
-                let pair =
-                    Ed25519KeyPair::from_seed_and_public_key(&pair.private.to_bytes(), pair.public.as_ref());
+        let file = openssh::parse(text)?;
+        let pair = match file.numbers {
+            Numbers::Ed25519 { seed, public } => {
+                let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &public);
                 Pair::Ed25519(Box::new(pair.map_err(|_| KeyError::Invalid)?))
             }
-            KeypairData::Ecdsa(pair) => {
-                let curve = match pair {
-                    EcdsaKeypair::NistP256 { .. } => &P256,
-                    EcdsaKeypair::NistP384 { .. } => &P384,
-                    EcdsaKeypair::NistP521 { .. } => &P521,
-                };
-                let (private, public) = (pair.private_key_bytes(), pair.public_key_bytes());
-                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve.algorithm, private, public);
+            Numbers::Ecdsa { curve, public, scalar } => {
+                let curve = [&P256, &P384, &P521].into_iter().find(|known| known.name == curve);
+                let curve = curve.ok_or(KeyError::Unsupported)?;
+                let missing = curve.width.checked_sub(scalar.len()).ok_or(KeyError::Invalid)?;
+                let scalar = [vec![0; missing], scalar].concat();
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve.algorithm, &scalar, &public);
                 Pair::Ecdsa(curve, Box::new(pair.map_err(|_| KeyError::Invalid)?))
             }
-            KeypairData::Rsa(pair) => Pair::rsa(rsa(pair).ok_or(KeyError::Invalid)?),
-            _ => return Err(KeyError::Unsupported),
+            Numbers::Rsa { n, e, d, inverse, p, q } => {
+                let pair = rsa(PublicKeyComponents { n, e }, d, inverse, p, q);
+                Pair::rsa(pair.ok_or(KeyError::Invalid)?)
+            }
         };
-        Ok(Self { blob: pair.blob(), comment: key.comment().to_owned(), pair })
+        Ok(Self { blob: pair.blob(), comment: file.comment, pair })
     }
 
     /// A signature in SSH's form; none when the flags ask for one that this key does not make.
@@ -200,22 +198,26 @@ impl Pair {
 }
 
 /// The key pair of OpenSSH's numbers, which leave out two that can be computed.
-fn rsa(pair: &RsaKeypair) -> Option<RsaKeyPair> {
-    let number = |mpint: &ssh_key::Mpint| mpint.as_positive_bytes().map(<[u8]>::to_vec);
-    let d = BigUint::from_bytes_be(&number(&pair.private.d)?);
+fn rsa(
+    public_key: PublicKeyComponents<Vec<u8>>,
+    d: Vec<u8>,
+    inverse: Vec<u8>,
+    p: Vec<u8>,
+    q: Vec<u8>,
+) -> Option<RsaKeyPair> {
+    let exponent = BigUint::from_bytes_be(&d);
     let less_one = |prime: &[u8]| {
         let prime = BigUint::from_bytes_be(prime);
         (prime > BigUint::from(1u8)).then(|| prime - 1u8)
     };
-    let (p, q) = (number(&pair.private.p)?, number(&pair.private.q)?);
     let components = KeyPairComponents {
-        public_key: PublicKeyComponents { n: number(&pair.public.n)?, e: number(&pair.public.e)? },
-        dP: (&d % less_one(&p)?).to_bytes_be(),
-        dQ: (&d % less_one(&q)?).to_bytes_be(),
-        d: d.to_bytes_be(),
+        public_key,
+        dP: (&exponent % less_one(&p)?).to_bytes_be(),
+        dQ: (&exponent % less_one(&q)?).to_bytes_be(),
+        d,
         p,
         q,
-        qInv: number(&pair.private.iqmp)?,
+        qInv: inverse,
     };
     RsaKeyPair::from_components(&components).ok()
 }

@@ -9,6 +9,7 @@ mod agents;
 mod filter;
 mod key;
 mod keyring;
+mod openssh;
 mod wire;
 
 pub use agents::{Agent, Agents, Error};
