@@ -1,23 +1,22 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use buildkit_util_fsutil::is_settable_xattr;
 use buildkit_util_patternmatcher::{MatchInfo, PatternMatcher};
-use buildkit_util_system::{Root, Timestamp};
+use buildkit_util_system::Root;
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-    chownat, lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, statat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat, linkat, mkdirat, mknodat, openat, readlinkat,
+    statat, symlinkat,
 };
 use rustix::io::Errno;
 
-use crate::content::Means;
+use crate::attributes::Attributes;
 use crate::dirs::set_times;
-use crate::{CopyOptions, Error, Owner, make_dirs, resolve_wildcards};
+use crate::files::{Batch, Files, Pool, Target};
+use crate::{CopyOptions, Error, make_dirs, resolve_wildcards};
 
 /// Directories of one tree that are open at a time. Those further up are opened again when the copy
 /// comes back to them.
@@ -28,7 +27,8 @@ const KEPT_OPEN: usize = 128;
 /// Directories above `dst` are made as needed. If `dst` is a directory that exists, a file gets its
 /// own name in it, and so does a directory unless only its content is wanted; otherwise `dst` is what
 /// the copy is called. A file replaces a file or link. Directories are merged: those below the source
-/// give theirs their attributes, the uppermost keeps its own if it exists.
+/// give theirs their attributes, the uppermost keeps its own if it exists. Blocks; files of a tree are
+/// copied by several threads, all of which have ended when this returns.
 ///
 /// # Errors
 /// See [`Error`].
@@ -49,7 +49,8 @@ pub fn copy(
     if let Some(needed) = needed.filter(|path| !path.as_os_str().is_empty()) {
         made.extend(make(needed)?);
     }
-    let mut copier = Copier::new(src_root, dst_root, options)?;
+    let files = Files::new(dst_root, options);
+    let mut walk = Walk::new(src_root, dst_root, options)?;
     let dst = dst_root.real_path(dst)?;
     let sources = if options.allow_wildcards {
         let text = src.to_str().ok_or_else(|| Error::NoMatch(src.to_owned()))?;
@@ -84,7 +85,7 @@ pub fn copy(
             target.parent().unwrap_or(Path::new("/"))
         };
         made.extend(make(parent)?);
-        copier.copy_top(&real, &target)?;
+        walk.copy_top(&files, &real, &target)?;
     }
     set_times(dst_root, &made, options.time)
 }
@@ -111,8 +112,8 @@ fn real_source(root: &Root, src: &Path, follow: bool) -> Result<PathBuf, Error> 
 
 /// A directory that is being copied.
 struct Level {
-    src: Option<OwnedFd>,
-    dst: Option<OwnedFd>,
+    src: Option<Arc<OwnedFd>>,
+    dst: Option<Arc<OwnedFd>>,
     src_path: PathBuf,
     dst_path: PathBuf,
     /// Path below the source, for patterns.
@@ -124,8 +125,21 @@ struct Level {
     names: Vec<CString>,
     /// Whether the target is there; with include patterns it is made when something in it matches.
     exists: bool,
+    /// Whether the target was made here, so that nothing is in it yet.
+    made: bool,
     /// What is done with its attributes in the end.
     finish: Finish,
+    /// Regular files of it that are to be copied.
+    files: Vec<(CString, Stat)>,
+    bytes: u64,
+    /// Counts the batches of files that threads copy: one reference each.
+    pending: Arc<()>,
+}
+
+impl Level {
+    fn is_pending(&self) -> bool {
+        Arc::strong_count(&self.pending) > 1
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -135,7 +149,12 @@ enum Finish {
     Everything,
 }
 
-struct Copier<'a> {
+/// Files, and bytes of them, that are copied as one batch.
+const BATCH_FILES: usize = 64;
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// Goes through the source, and copies everything but most files.
+struct Walk<'a> {
     src_root: &'a Root,
     dst_root: &'a Root,
     options: &'a CopyOptions,
@@ -143,15 +162,16 @@ struct Copier<'a> {
     exclude: Option<PatternMatcher>,
     /// Where the first name of a file with several was copied to.
     inodes: HashMap<(u64, u64), PathBuf>,
-    means: Means,
     levels: Vec<Level>,
+    /// Directories that were walked and wait for their files.
+    waiting: Vec<Level>,
 }
 
 fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
-impl<'a> Copier<'a> {
+impl<'a> Walk<'a> {
     fn new(src_root: &'a Root, dst_root: &'a Root, options: &'a CopyOptions) -> Result<Self, Error> {
         let matcher = |patterns: &[String], what| {
             if patterns.is_empty() {
@@ -166,13 +186,13 @@ impl<'a> Copier<'a> {
             include: matcher(&options.include, "includepatterns")?,
             exclude: matcher(&options.exclude, "excludepatterns")?,
             inodes: HashMap::new(),
-            means: Means::new(),
             levels: Vec::new(),
+            waiting: Vec::new(),
         })
     }
 
     /// Copies a path without links to another such path, whose directory exists.
-    fn copy_top(&mut self, src: &Path, dst: &Path) -> Result<(), Error> {
+    fn copy_top(&mut self, files: &Files<'_>, src: &Path, dst: &Path) -> Result<(), Error> {
         let (src_dir, src_name) = open_parent(self.src_root, src)?;
         let (dst_dir, dst_name) = open_parent(self.dst_root, dst)?;
         let top = Place {
@@ -184,17 +204,26 @@ impl<'a> Copier<'a> {
             dst_path: dst.to_owned(),
         };
         let wanted = Wanted { include: true, excluded: false, ..Wanted::default() };
-        self.entry(&top, String::new(), wanted, true)?;
-        while !self.levels.is_empty() {
-            self.step()?;
+        let walked = std::thread::scope(|scope| {
+            let mut pool = Pool::new(scope, files);
+            self.entry(&mut pool, &top, String::new(), wanted, true)?;
+            while !self.levels.is_empty() {
+                self.step(&mut pool)?;
+            }
+            Ok(())
+        });
+        // Here all threads have ended.
+        files.take_error().map_or(walked, Err)?;
+        for level in std::mem::take(&mut self.waiting) {
+            self.finish_attributes(level)?;
         }
         Ok(())
     }
 
     /// Copies the next entry of the innermost directory, or ends it.
-    fn step(&mut self) -> Result<(), Error> {
+    fn step(&mut self, pool: &mut Pool<'_, '_>) -> Result<(), Error> {
         let Some(mut level) = self.levels.pop() else { return Ok(()) };
-        let Some(name) = level.names.pop() else { return self.finish(level) };
+        let Some(name) = level.names.pop() else { return self.finish(pool, level) };
         let lossy = name.to_string_lossy();
         let relative = if level.relative.is_empty() {
             lossy.into_owned()
@@ -207,18 +236,12 @@ impl<'a> Copier<'a> {
             return Ok(());
         }
         // Opened again if the copy was far below.
-        if level.src.is_none() {
-            level.src = Some(open_dir(self.src_root, &level.src_path)?);
-        }
-        if level.exists && level.dst.is_none() {
-            level.dst = Some(open_dir(self.dst_root, &level.dst_path)?);
-        }
+        self.open_level(&mut level)?;
         let os_name = OsStr::from_bytes(name.to_bytes());
         let (src_path, dst_path) = (level.src_path.join(os_name), level.dst_path.join(os_name));
         // The descriptors live as long as this entry, whatever becomes of the level.
-        let src_dir = level.src.take();
-        let mut dst_dir = level.dst.take();
-        let depth = self.levels.len();
+        let src_dir = level.src.clone();
+        let mut dst_dir = level.dst.clone();
         self.levels.push(level);
         if wanted.include {
             self.make_parents(&mut dst_dir)?;
@@ -232,14 +255,21 @@ impl<'a> Copier<'a> {
             src_path,
             dst_path,
         };
-        self.entry(&place, relative, wanted, false)?;
-        if let Some(level) = self.levels.get_mut(depth) {
-            level.src = Some(src_dir);
-            level.dst = dst_dir;
-        }
+        self.entry(pool, &place, relative, wanted, false)?;
         if let Some(far) = self.levels.len().checked_sub(KEPT_OPEN) {
             self.levels[far].src = None;
             self.levels[far].dst = None;
+        }
+        Ok(())
+    }
+
+    /// Opens the directories of a level that are not open.
+    fn open_level(&self, level: &mut Level) -> Result<(), Error> {
+        if level.src.is_none() {
+            level.src = Some(Arc::new(open_dir(self.src_root, &level.src_path)?));
+        }
+        if level.exists && level.dst.is_none() {
+            level.dst = Some(Arc::new(open_dir(self.dst_root, &level.dst_path)?));
         }
         Ok(())
     }
@@ -266,23 +296,34 @@ impl<'a> Copier<'a> {
 
     /// Makes the directories around the current entry that were put off. `innermost` becomes the
     /// last of them.
-    fn make_parents(&mut self, innermost: &mut Option<OwnedFd>) -> Result<(), Error> {
+    fn make_parents(&mut self, innermost: &mut Option<Arc<OwnedFd>>) -> Result<(), Error> {
         let Some(first) = self.levels.iter().position(|level| !level.exists) else { return Ok(()) };
-        for index in first..self.levels.len() {
+        let last = self.levels.len() - 1;
+        for index in first..=last {
             let (dir, name) = open_parent(self.dst_root, &self.levels[index].dst_path)?;
             let level = &mut self.levels[index];
             let (fd, made) = make_dir(dir.as_fd(), &name, &level.stat, &level.dst_path, true)?;
             level.exists = true;
+            level.made = made;
             // Made for the sake of what is in it: then it looks like its source as well.
             level.finish = if made { Finish::Everything } else { Finish::Nothing };
-            if index + 1 == self.levels.len() {
+            if index == last {
+                let fd = Arc::new(fd);
+                level.dst = Some(fd.clone());
                 *innermost = Some(fd);
             }
         }
         Ok(())
     }
 
-    fn entry(&mut self, place: &Place<'_>, relative: String, wanted: Wanted, top: bool) -> Result<(), Error> {
+    fn entry(
+        &mut self,
+        pool: &mut Pool<'_, '_>,
+        place: &Place<'_>,
+        relative: String,
+        wanted: Wanted,
+        top: bool,
+    ) -> Result<(), Error> {
         let stat = statat(place.src_dir, place.src_name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| Error::io("stat", &place.src_path, error))?;
         if is_dir(&stat) {
@@ -292,25 +333,34 @@ impl<'a> Copier<'a> {
             return Ok(());
         }
         let Some(dst_dir) = place.dst_dir else { return Ok(()) };
-        match statat(dst_dir, place.dst_name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => {}
-            Err(error) => return Err(Error::io("stat", &place.dst_path, error)),
-            Ok(existing) if !is_dir(&existing) => unlinkat(dst_dir, place.dst_name, AtFlags::empty())
-                .map_err(|error| Error::io("remove", &place.dst_path, error))?,
-            Ok(_) if self.options.always_replace => self.dst_root.remove_all(&place.dst_path)?,
-            Ok(_) => return Err(Error::IsDirectory(place.dst_path.clone())),
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let level = self.levels.last_mut();
+        if kind == FileType::RegularFile
+            && stat.st_nlink == 1
+            && !top
+            && let Some(level) = level
+        {
+            level.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+            level.files.push((place.src_name.to_owned(), stat));
+            if level.files.len() >= BATCH_FILES || level.bytes >= BATCH_BYTES {
+                flush(pool, level)?;
+            }
+            return Ok(());
         }
-        match FileType::from_raw_mode(stat.st_mode) {
+        let target = Target { dir: dst_dir, name: place.dst_name, path: &place.dst_path };
+        pool.files().make_way(&target)?;
+        let attributes = Attributes::new(self.options);
+        match kind {
             FileType::RegularFile => {
                 if self.hard_link(&stat, place, dst_dir)? {
                     return Ok(());
                 }
-                self.regular(&stat, place, dst_dir)?;
+                return pool.copy_file(&stat, (place.src_dir, place.src_name, &place.src_path), &target);
             }
             FileType::Symlink => {
-                let target = readlinkat(place.src_dir, place.src_name, Vec::new())
+                let link = readlinkat(place.src_dir, place.src_name, Vec::new())
                     .map_err(|error| Error::io("read link", &place.src_path, error))?;
-                symlinkat(&target, dst_dir, place.dst_name)
+                symlinkat(&link, dst_dir, place.dst_name)
                     .map_err(|error| Error::io("create symlink", &place.dst_path, error))?;
             }
             kind => {
@@ -320,7 +370,7 @@ impl<'a> Copier<'a> {
                     .map_err(|error| Error::io("create device", &place.dst_path, error))?;
             }
         }
-        self.attributes(&stat, place.source(), dst_dir, place.dst_name, &place.dst_path)
+        attributes.apply_at(&stat, (place.src_dir, place.src_name), dst_dir, place.dst_name, &place.dst_path)
     }
 
     /// Links a file to the copy of another name of it, if there was one.
@@ -342,22 +392,6 @@ impl<'a> Copier<'a> {
         }
     }
 
-    fn regular(&mut self, stat: &Stat, place: &Place<'_>, dst_dir: BorrowedFd<'_>) -> Result<(), Error> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let mut source = openat(place.src_dir, place.src_name, flags, Mode::empty())
-            .map(File::from)
-            .map_err(|error| Error::io("open source", &place.src_path, error))?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut target = openat(dst_dir, place.dst_name, flags, Mode::from_raw_mode(0o600))
-            .map(File::from)
-            .map_err(|error| Error::io("open target", &place.dst_path, error))?;
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
-        self.means
-            .copy(&mut source, &mut target, size, blocks)
-            .map_err(|error| Error::io("copy", &place.dst_path, error))
-    }
-
     fn directory(
         &mut self,
         place: &Place<'_>,
@@ -366,7 +400,7 @@ impl<'a> Copier<'a> {
         wanted: Wanted,
         top: bool,
     ) -> Result<(), Error> {
-        let (mut dst, mut finish) = (None, Finish::Nothing);
+        let (mut dst, mut finish, mut new) = (None, Finish::Nothing, false);
         if wanted.include
             && let Some(dst_dir) = place.dst_dir
         {
@@ -377,7 +411,8 @@ impl<'a> Copier<'a> {
                 self.dst_root.remove_all(&place.dst_path)?;
             }
             let (fd, made) = make_dir(dst_dir, place.dst_name, &stat, &place.dst_path, !top)?;
-            dst = Some(fd);
+            dst = Some(Arc::new(fd));
+            new = made;
             finish = if made || !top { Finish::Everything } else { Finish::Times };
         }
         if wanted.excluded && !self.has_exceptions() {
@@ -395,8 +430,9 @@ impl<'a> Copier<'a> {
         }
         names.sort_unstable_by(|a, b| b.cmp(a));
         self.levels.push(Level {
-            src: Some(src),
+            src: Some(Arc::new(src)),
             exists: dst.is_some(),
+            made: new,
             dst,
             src_path: place.src_path.clone(),
             dst_path: place.dst_path.clone(),
@@ -406,116 +442,63 @@ impl<'a> Copier<'a> {
             exclude: wanted.exclude_info,
             names,
             finish,
+            files: Vec::new(),
+            bytes: 0,
+            pending: Arc::new(()),
         });
         Ok(())
     }
 
-    /// Sets the attributes of a directory when all is in it.
-    fn finish(&mut self, level: Level) -> Result<(), Error> {
-        if level.finish == Finish::Nothing {
-            return Ok(());
+    /// Ends a directory whose entries have all been seen.
+    fn finish(&mut self, pool: &mut Pool<'_, '_>, mut level: Level) -> Result<(), Error> {
+        if !level.files.is_empty() {
+            self.open_level(&mut level)?;
+            flush(pool, &mut level)?;
         }
-        let dst = match level.dst {
-            Some(dst) => dst,
-            None => open_dir(self.dst_root, &level.dst_path)?,
-        };
-        if level.finish == Finish::Times {
-            return self.times(&level.stat, dst.as_fd(), c".", &level.dst_path);
+        if level.is_pending() {
+            self.waiting.push(level);
+        } else {
+            self.finish_attributes(level)?;
         }
-        let src = match level.src {
-            Some(src) => src,
-            None => open_dir(self.src_root, &level.src_path)?,
-        };
-        self.attributes(&level.stat, (src.as_fd(), c"."), dst.as_fd(), c".", &level.dst_path)
-    }
-
-    fn attributes(
-        &self,
-        stat: &Stat,
-        source: (BorrowedFd<'_>, &CStr),
-        dst_dir: BorrowedFd<'_>,
-        name: &CStr,
-        path: &Path,
-    ) -> Result<(), Error> {
-        let old = Owner { uid: stat.st_uid, gid: stat.st_gid };
-        let owner = match &self.options.chown {
-            Some(chown) => chown(Some(old)),
-            None => Some(old),
-        };
-        if let Some(owner) = owner {
-            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-            chownat(dst_dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| Error::io("chown", path, error))?;
-        }
-        let symlink = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-        if !symlink {
-            let source_mode = stat.st_mode & 0o7777;
-            let mode = match (&self.options.mode_change, self.options.mode) {
-                (Some(change), _) => change.apply(source_mode, is_dir(stat)),
-                (None, Some(mode)) => mode & 0o7777,
-                (None, None) => source_mode,
-            };
-            chmodat(dst_dir, name, Mode::from_raw_mode(mode as RawMode), AtFlags::empty())
-                .map_err(|error| Error::io("chmod", path, error))?;
-        }
-        self.xattrs(source, (dst_dir, name), path)?;
-        self.times(stat, dst_dir, name, path)
-    }
-
-    fn times(&self, stat: &Stat, dir: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<(), Error> {
-        let spec = |time: Timestamp| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds as _ };
-        let times = match self.options.time {
-            Some(time) => Timestamps { last_access: spec(time), last_modification: spec(time) },
-            None => Timestamps {
-                last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
-                last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
-            },
-        };
-        utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| Error::io("utime", path, error))
-    }
-
-    fn xattrs(
-        &self,
-        (src_dir, src_name): (BorrowedFd<'_>, &CStr),
-        (dst_dir, dst_name): (BorrowedFd<'_>, &CStr),
-        path: &Path,
-    ) -> Result<(), Error> {
-        // The calls take only paths; these lead through our own descriptors.
-        let of = |dir: BorrowedFd<'_>, name: &CStr| {
-            let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-            path.extend_from_slice(name.to_bytes());
-            CString::new(path).unwrap_or_default()
-        };
-        let source = of(src_dir, src_name);
-        let mut list = vec![0u8; 512];
-        let names = loop {
-            match llistxattr(source.as_c_str(), &mut list) {
-                Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(()),
-                Ok(len) => break &list[..len],
-                // The kernel's limit of a list is 64 KiB.
-                Err(Errno::RANGE) if list.len() < 64 << 10 => list = vec![0; 64 << 10],
-                Err(_) if self.options.ignore_xattr_errors => return Ok(()),
-                Err(error) => return Err(Error::io("list xattrs of", path, error)),
-            }
-        };
-        let target = of(dst_dir, dst_name);
-        let mut value = vec![0u8; 64 << 10];
-        for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-            if !std::str::from_utf8(name).is_ok_and(is_settable_xattr) {
-                continue;
-            }
-            let result = lgetxattr(source.as_c_str(), name, &mut value)
-                .and_then(|len| lsetxattr(target.as_c_str(), name, &value[..len], XattrFlags::empty()));
-            match result {
-                // Gone meanwhile.
-                Ok(()) | Err(Errno::NODATA) => {}
-                Err(_) if self.options.ignore_xattr_errors => {}
-                Err(error) => return Err(Error::io("copy xattrs of", path, error)),
+        // No more wait than threads have batches.
+        for at in (0..self.waiting.len()).rev() {
+            if !self.waiting[at].is_pending() {
+                let level = self.waiting.swap_remove(at);
+                self.finish_attributes(level)?;
             }
         }
         Ok(())
     }
+
+    /// Sets the attributes of a directory when all is in it.
+    fn finish_attributes(&self, mut level: Level) -> Result<(), Error> {
+        if level.finish == Finish::Nothing {
+            return Ok(());
+        }
+        self.open_level(&mut level)?;
+        let (Some(src), Some(dst)) = (level.src, level.dst) else { return Ok(()) };
+        let attributes = Attributes::new(self.options);
+        if level.finish == Finish::Times {
+            return attributes.times(&level.stat, dst.as_fd(), &level.dst_path);
+        }
+        attributes.apply(&level.stat, src.as_fd(), dst.as_fd(), &level.dst_path, false)
+    }
+}
+
+/// Has the files of a directory copied.
+fn flush(pool: &mut Pool<'_, '_>, level: &mut Level) -> Result<(), Error> {
+    let (Some(src), Some(dst)) = (&level.src, &level.dst) else { return Ok(()) };
+    level.bytes = 0;
+    pool.copy(Batch {
+        src: src.clone(),
+        dst: dst.clone(),
+        src_path: level.src_path.clone(),
+        dst_path: level.dst_path.clone(),
+        files: std::mem::take(&mut level.files),
+        new_dir: level.made,
+        set_group: level.stat.st_mode & 0o2000 != 0,
+        _pending: level.pending.clone(),
+    })
 }
 
 /// An entry and where it goes.
@@ -527,12 +510,6 @@ struct Place<'a> {
     dst_name: &'a CStr,
     src_path: PathBuf,
     dst_path: PathBuf,
-}
-
-impl<'a> Place<'a> {
-    fn source(&self) -> (BorrowedFd<'a>, &'a CStr) {
-        (self.src_dir, self.src_name)
-    }
 }
 
 /// What patterns say of an entry.

@@ -6,10 +6,12 @@
 //! file system can.
 #![forbid(unsafe_code)]
 
+mod attributes;
 mod content;
 mod copier;
 mod dirs;
 mod error;
+mod files;
 mod mode;
 mod options;
 mod wildcards;
