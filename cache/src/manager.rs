@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use buildkit_cache_metadata::{Batch, MetadataStore};
-use buildkit_snapshot::{ActiveKey, LocalMounter, Mount, MountGuard, SnapshotName, Snapshotter};
+use buildkit_snapshot::{ActiveKey, AnySnapshot, LocalMounter, Mount, MountGuard, SnapshotName, Snapshotter};
 use buildkit_util_appcontext::{detach, spawn_blocking};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -605,6 +605,27 @@ impl Inner {
                 self.snapshotter.view(&snapshot).await.map_err(failed())
             }
         }
+    }
+
+    /// Allows files of a record to be linked into one that is being changed, if both have snapshots.
+    pub(crate) async fn entwine(&self, id: &RefId, source: &RefId) -> Result<bool, Error> {
+        let (key, source) = {
+            let graph = self.graph.lock();
+            let State::Mutable { key, .. } = &graph.get(id)?.state else {
+                return Err(Error::NotMutable(id.clone()));
+            };
+            let source = match &graph.get(source)?.state {
+                State::Ready { snapshot } => AnySnapshot::Committed(snapshot.clone()),
+                State::Sealed { of } => match &graph.get(of)?.state {
+                    State::Mutable { key, .. } => AnySnapshot::Active(key.clone()),
+                    _ => return Ok(false),
+                },
+                State::Mutable { .. } | State::Lazy => return Ok(false),
+            };
+            (key.clone(), source)
+        };
+        let failed = Error::snapshot(format!("link files into cache record `{id}`"));
+        self.snapshotter.entwine(&key, &source).await.map_err(failed)
     }
 
     pub(crate) async fn mount_local(&self, mount: Mount, to_read: bool) -> Result<MountGuard, Error> {

@@ -67,6 +67,12 @@ impl LocalMount {
     pub fn path(&self) -> &Path {
         self.guard.path()
     }
+
+    /// Whether something was mounted. Otherwise the path is the directory that the tree is kept in, and
+    /// files can be linked from and to others like it.
+    pub fn is_mounted(&self) -> bool {
+        self.guard.is_mounted()
+    }
 }
 
 impl ImmutableRef {
@@ -146,6 +152,16 @@ impl MutableRef {
         let mount = self.handle.inner.view(&self.handle).await?;
         let guard = self.handle.inner.mount_local(mount, false).await?;
         Ok(LocalMount { guard, _handle: None })
+    }
+
+    /// Allows files of another tree to be hard-linked into this one, from directory to directory, each
+    /// once. They must not be changed in place afterwards; replacing them is fine. `false` if that is not
+    /// possible here.
+    ///
+    /// # Errors
+    /// When one of the records is gone.
+    pub async fn link_files_of(&self, source: &ImmutableRef) -> Result<bool, Error> {
+        self.handle.inner.entwine(&self.handle.id, &source.handle.id).await
     }
 
     /// Ends the changes. A retained record stays and can be opened again by its id, as long as the

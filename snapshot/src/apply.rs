@@ -11,8 +11,8 @@ use crate::usage::{Inode, usage_without};
 
 /// Lays differences between trees over each other in one directory.
 ///
-/// Files are hard links to those of the trees, which therefore must never change. If the directory
-/// lies over other layers, deletions become whiteouts.
+/// Files are hard links to those of the trees, which therefore must never change, or copies. If the
+/// directory lies over other layers, deletions become whiteouts.
 pub(crate) struct Applier {
     root: PathBuf,
     /// What the directory lies over.
@@ -29,15 +29,22 @@ impl Applier {
         Self { root, base, userxattr, foreign: HashSet::new(), dirs: BTreeMap::new() }
     }
 
-    /// Applies what changes from `lower` to `upper`.
-    pub(crate) fn apply(&mut self, lower: Option<&Stack>, upper: Option<&Stack>) -> io::Result<()> {
+    /// Applies what changes from `lower` to `upper`, with links to its files if `link` is set.
+    pub(crate) fn apply(
+        &mut self,
+        lower: Option<&Stack>,
+        upper: Option<&Stack>,
+        link: bool,
+    ) -> io::Result<()> {
         let lower = lower.map(Stack::root).transpose()?;
         let upper = upper.map(Stack::root).transpose()?;
         // Hard links within this difference, by the inode in the source.
         let mut links: HashMap<Inode, PathBuf> = HashMap::new();
         diff(lower.as_ref(), upper.as_ref(), &mut |difference| match difference {
             Difference::Delete(path) => self.delete(path),
-            Difference::Enter(path, node) | Difference::Put(path, node) => self.put(path, node, &mut links),
+            Difference::Enter(path, node) | Difference::Put(path, node) => {
+                self.put(path, node, link, &mut links)
+            }
         })
     }
 
@@ -69,7 +76,13 @@ impl Applier {
         Ok(())
     }
 
-    fn put(&mut self, path: &Path, node: &Node, links: &mut HashMap<Inode, PathBuf>) -> io::Result<()> {
+    fn put(
+        &mut self,
+        path: &Path,
+        node: &Node,
+        link: bool,
+        links: &mut HashMap<Inode, PathBuf>,
+    ) -> io::Result<()> {
         let target = self.root.join(path);
         let stat = rustix::fs::lstat(&node.path)?;
         let existing = match rustix::fs::lstat(&target) {
@@ -101,21 +114,23 @@ impl Applier {
         // A linked pipe or socket would connect steps that must not know of each other.
         if !matches!(kind, FileType::Fifo | FileType::Socket) {
             let inode = (stat.st_dev, stat.st_ino);
-            let source = links.get(&inode).map_or(node.path.as_path(), PathBuf::as_path);
-            match rustix::fs::link(source, &target) {
-                Ok(()) => {
-                    if source == node.path {
-                        self.foreign.insert(inode);
+            let copied = links.get(&inode).map(PathBuf::as_path);
+            if let Some(source) = copied.or_else(|| link.then_some(node.path.as_path())) {
+                match rustix::fs::link(source, &target) {
+                    Ok(()) => {
+                        if copied.is_none() {
+                            self.foreign.insert(inode);
+                        }
+                        return Ok(());
                     }
-                    return Ok(());
+                    Err(
+                        rustix::io::Errno::XDEV
+                        | rustix::io::Errno::MLINK
+                        | rustix::io::Errno::PERM
+                        | rustix::io::Errno::OPNOTSUPP,
+                    ) => {}
+                    Err(error) => return Err(error.into()),
                 }
-                Err(
-                    rustix::io::Errno::XDEV
-                    | rustix::io::Errno::MLINK
-                    | rustix::io::Errno::PERM
-                    | rustix::io::Errno::OPNOTSUPP,
-                ) => {}
-                Err(error) => return Err(error.into()),
             }
             if stat.st_nlink > 1 {
                 links.insert(inode, target.clone());

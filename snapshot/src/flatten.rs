@@ -74,7 +74,7 @@ impl<B: Backend> Inner<B> {
         self.backend.create(&dir, std::slice::from_ref(&top))?;
         let content = self.backend.content(&dir);
         let mut applier = Applier::new(content.clone(), base.clone(), self.backend.userxattr());
-        applier.apply(base.as_ref(), Some(&upper))?;
+        applier.apply(base.as_ref(), Some(&upper), true)?;
         applier.finish()?;
         set_times(&content, &rustix::fs::lstat(self.backend.content(&top))?)
     }

@@ -25,6 +25,8 @@ pub(crate) struct Record {
     pub(crate) flattening: bool,
     /// What it holds is on disk, whatever happens to the power.
     pub(crate) synced: bool,
+    /// Files of it may be files of other snapshots under other names.
+    pub(crate) entwined: bool,
 }
 
 /// One directory in the place of several layers.
@@ -95,6 +97,10 @@ pub(crate) enum Step {
     Synced {
         ids: Vec<u64>,
     },
+    /// Snapshots with these directories may have files in common with others under other names.
+    Entwine {
+        ids: Vec<u64>,
+    },
 }
 
 impl Index {
@@ -128,6 +134,7 @@ impl Index {
             flat: None,
             flattening: false,
             synced: false,
+            entwined: false,
         };
         self.active.insert(key.to_owned(), record);
         Ok(id)
@@ -219,9 +226,18 @@ impl Index {
                     record.children += 1;
                 }
                 let created = UNIX_EPOCH + Duration::from_millis(created);
-                let usage = Usage::default();
-                let (children, busy, flat, flattening, synced) = (0, false, None, false, false);
-                let record = Record { id, parent, created, usage, children, busy, flat, flattening, synced };
+                let record = Record {
+                    id,
+                    parent,
+                    created,
+                    usage: Usage::default(),
+                    children: 0,
+                    busy: false,
+                    flat: None,
+                    flattening: false,
+                    synced: false,
+                    entwined: false,
+                };
                 self.next = self.next.max(id);
                 self.discard(&key);
                 self.active.insert(key, record);
@@ -242,7 +258,30 @@ impl Index {
             }
             Step::Boot { id } => self.boot = Some(id),
             Step::Synced { ids } => self.mark_synced(&ids),
+            Step::Entwine { ids } => self.mark_entwined(&ids),
         }
+    }
+
+    pub(crate) fn mark_entwined(&mut self, ids: &[u64]) {
+        let all = self.active.values_mut().chain(self.committed.values_mut());
+        for record in all.filter(|record| ids.contains(&record.id)) {
+            record.entwined = true;
+        }
+    }
+
+    /// Whether a snapshot, or one between it and the snapshot `below`, may have files in common with
+    /// others under other names.
+    pub(crate) fn is_entwined(&self, name: Option<&str>, below: Option<&str>) -> bool {
+        let mut at = name;
+        while let Some(record) =
+            at.filter(|name| Some(*name) != below).and_then(|name| self.committed.get(name))
+        {
+            if record.entwined {
+                return true;
+            }
+            at = record.parent.as_deref();
+        }
+        false
     }
 
     /// Directories of committed snapshots that may be lost with the power.
@@ -345,9 +384,13 @@ impl Index {
         }
         let ids = committed.iter().filter(|(_, record)| record.synced).map(|(_, record)| record.id).collect();
         steps.push(Step::Synced { ids });
-        steps.extend(
-            self.active.iter().filter(|(_, record)| !record.busy).map(|(key, record)| prepare(key, record)),
-        );
+        let active = || self.active.iter().filter(|(_, record)| !record.busy);
+        steps.extend(active().map(|(key, record)| prepare(key, record)));
+        let records = self.committed.values().chain(active().map(|(_, record)| record));
+        let ids: Vec<u64> = records.filter(|record| record.entwined).map(|record| record.id).collect();
+        if !ids.is_empty() {
+            steps.push(Step::Entwine { ids });
+        }
         steps
     }
 }
@@ -445,11 +488,14 @@ mod tests {
 
     use super::*;
 
-    /// Names, parents and numbers of directories.
-    fn shape(index: &Index) -> Vec<(String, bool, Option<String>, u64, u32)> {
+    /// Name, whether it is active, parent, number of the directory, children, whether it is entwined.
+    type Shape = (String, bool, Option<String>, u64, u32, bool);
+
+    fn shape(index: &Index) -> Vec<Shape> {
         let show = |active: bool| {
             move |(name, record): (&String, &Record)| {
-                (name.clone(), active, record.parent.clone(), record.id, record.children)
+                let Record { id, children, entwined, .. } = *record;
+                (name.clone(), active, record.parent.clone(), id, children, entwined)
             }
         };
         let mut shape: Vec<_> =
@@ -461,7 +507,7 @@ mod tests {
     proptest! {
         /// Whatever happens to snapshots, the journal tells it to the next process.
         #[test]
-        fn the_journal_rebuilds_the_index(steps in prop::collection::vec((0u8..4, 0u8..6, 0u8..6), 0..60), cut in 0usize..40) {
+        fn the_journal_rebuilds_the_index(steps in prop::collection::vec((0u8..5, 0u8..6, 0u8..6), 0..60), cut in 0usize..40) {
             let dir = tempfile::tempdir().expect("temp dir");
             let path = dir.path().join("journal");
             let open = || Journal::open(path.clone(), Some("boot"), |_| true).expect("open");
@@ -487,6 +533,14 @@ mod tests {
                         }
                         index.discard(&key);
                         Step::Discard { key }
+                    }
+                    3 => {
+                        let Some(record) = index.active.get(&key).or(index.committed.get(&name)) else {
+                            continue;
+                        };
+                        let ids = vec![record.id];
+                        index.mark_entwined(&ids);
+                        Step::Entwine { ids }
                     }
                     _ => {
                         if index.claim_committed(&name).is_err() {

@@ -13,7 +13,8 @@ use crate::apply::Applier;
 use crate::index::{Index, Journal, Piece, Record, Step, millis};
 use crate::usage::usage_of_tree;
 use crate::{
-    ActiveKey, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter, Usage, sync,
+    ActiveKey, AnySnapshot, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter,
+    Usage, sync,
 };
 
 /// How the directory of a snapshot relates to those of its parents.
@@ -288,7 +289,10 @@ impl<B: Backend> Inner<B> {
         let (base, rest) = if self.backend.is_stacked() { self.split_base(inputs) } else { (None, inputs) };
         let key = format!("merge {}", name.0);
         let id = self.prepare_claimed(&key, base.map(|base| base.0.as_str()))?;
-        let applied = self.apply(id, base, rest).and_then(|usage| {
+        let applied = self.apply(id, base, rest).and_then(|(usage, entwined)| {
+            if entwined {
+                self.mark_entwined(&[id])?;
+            }
             self.commit(&name.0, &key, usage)?;
             Ok(usage)
         });
@@ -303,7 +307,27 @@ impl<B: Backend> Inner<B> {
         applied
     }
 
-    fn apply(&self, id: u64, base: Option<&SnapshotName>, inputs: &[MergeInput]) -> Result<Usage, Error> {
+    fn mark_entwined(&self, ids: &[u64]) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        state.index.mark_entwined(ids);
+        self.journal(&mut state, &Step::Entwine { ids: ids.to_vec() })
+    }
+
+    /// Fills the directory of a merge; tells its size, and whether it has files of a snapshot in it that
+    /// has files in common with others under other names.
+    fn apply(
+        &self,
+        id: u64,
+        base: Option<&SnapshotName>,
+        inputs: &[MergeInput],
+    ) -> Result<(Usage, bool), Error> {
+        let is_entwined = |upper: Option<&SnapshotName>, lower: Option<&SnapshotName>| {
+            let name = |of: Option<&SnapshotName>| of.map(|of| of.0.clone());
+            let index = &self.state.lock().index;
+            index.is_entwined(name(upper).as_deref(), name(lower).as_deref())
+        };
+        // Linked from more than one such snapshot, one file could be there under two names.
+        let (mut linked, mut entwined) = (is_entwined(base, None), false);
         let failed = |source| Error::Io { action: "merge snapshots".to_owned(), source };
         let base = base.map(|base| self.stack(base)).transpose()?;
         let root = self.backend.content(&self.dir(id));
@@ -311,9 +335,13 @@ impl<B: Backend> Inner<B> {
         for input in inputs {
             let lower = input.lower.as_ref().map(|name| self.stack(name)).transpose()?;
             let upper = input.upper.as_ref().map(|name| self.stack(name)).transpose()?;
-            applier.apply(lower.as_ref(), upper.as_ref()).map_err(failed)?;
+            let is_entwined = is_entwined(input.upper.as_ref(), input.lower.as_ref());
+            let link = !(is_entwined && linked);
+            entwined |= is_entwined && link;
+            linked |= is_entwined;
+            applier.apply(lower.as_ref(), upper.as_ref(), link).map_err(failed)?;
         }
-        applier.finish().map_err(failed)
+        Ok((applier.finish().map_err(failed)?, entwined))
     }
 
     /// The snapshot that the first inputs add up to, and the inputs that are left: inputs that each
@@ -439,6 +467,24 @@ impl<B: Backend> Snapshotter for Layered<B> {
             Some((dir, parents)) => Ok(self.inner.backend.mount(dir, parents, true)),
             None => Err(Error::NotFound(name.0.clone())),
         }
+    }
+
+    async fn entwine(&self, key: &ActiveKey, source: &AnySnapshot) -> Result<bool, Error> {
+        let ids = {
+            let index = &self.inner.state.lock().index;
+            let (known, name) = match source {
+                AnySnapshot::Active(key) => (index.active.get(&key.0), &key.0),
+                AnySnapshot::Committed(name) => (index.committed.get(&name.0), &name.0),
+            };
+            let source = known.ok_or_else(|| Error::NotFound(name.clone()))?;
+            let target = index.active.get(&key.0).ok_or_else(|| Error::NotFound(key.0.clone()))?;
+            let both = [target, source];
+            both.into_iter().filter(|record| !record.entwined).map(|record| record.id).collect::<Vec<_>>()
+        };
+        if !ids.is_empty() {
+            self.inner.mark_entwined(&ids)?;
+        }
+        Ok(true)
     }
 
     async fn merge(&self, name: &SnapshotName, inputs: &[MergeInput]) -> Result<Usage, Error> {

@@ -22,5 +22,7 @@ pub use copy::copy_tree;
 pub use layered::{Backend, Layered};
 pub use mount::{Mount, MountKind};
 pub use mounter::{LocalMounter, MountGuard, forget_volatile};
-pub use port::{ActiveKey, Change, Error, Info, MergeInput, SnapshotKind, SnapshotName, Snapshotter, Usage};
+pub use port::{
+    ActiveKey, AnySnapshot, Change, Error, Info, MergeInput, SnapshotKind, SnapshotName, Snapshotter, Usage,
+};
 pub use usage::usage_of_tree;

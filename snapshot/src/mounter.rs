@@ -115,6 +115,11 @@ impl MountGuard {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether something was mounted; otherwise the path is the source itself.
+    pub fn is_mounted(&self) -> bool {
+        self.mounted
+    }
 }
 
 impl Drop for MountGuard {

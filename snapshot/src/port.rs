@@ -14,6 +14,15 @@ pub struct ActiveKey(pub String);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SnapshotName(pub String);
 
+/// A snapshot in any state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AnySnapshot {
+    /// One that is being written.
+    Active(ActiveKey),
+    /// One that never changes.
+    Committed(SnapshotName),
+}
+
 /// State of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotKind {
@@ -142,6 +151,15 @@ pub trait Snapshotter: Send + Sync + 'static {
     /// deletions included. With hard links where the file system allows, else with copies. `base`
     /// semantics: if the first input has no `lower`, implementations may stack on its `upper`.
     async fn merge(&self, name: &SnapshotName, inputs: &[MergeInput]) -> Result<Usage, Error>;
+
+    /// Allows files of `source` to be hard-linked into an active snapshot under any names, once each.
+    /// The caller must see to it that these files never change, under none of their names. Merges take
+    /// care that a tree does not show two of the names as one file. `false` if that is not possible
+    /// here; then nothing may be linked.
+    async fn entwine(&self, key: &ActiveKey, source: &AnySnapshot) -> Result<bool, Error> {
+        let _ = (key, source);
+        Ok(false)
+    }
 
     /// What changes from `lower` to `upper`, in path order.
     async fn changes(

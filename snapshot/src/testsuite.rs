@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use buildkit_util_appcontext::spawn;
 
-use crate::{ActiveKey, Change, Error, LocalMounter, MergeInput, SnapshotKind, SnapshotName, Snapshotter};
+use crate::{
+    ActiveKey, AnySnapshot, Change, Error, LocalMounter, MergeInput, SnapshotKind, SnapshotName, Snapshotter,
+};
 
 /// Runs all cases below the existing directory `root`, each on a new snapshotter from `open`, which
 /// is given a directory, the same one again to reopen it.
@@ -30,6 +32,7 @@ pub async fn run<S: Snapshotter>(root: &Path, open: impl Fn(&Path) -> S) {
     changes(&new("changes")).await;
     merge(&new("merge")).await;
     merge_links(&new("links")).await;
+    merge_entwined(&new("entwined")).await;
     merge_hostile_links(&new("hostile"), &case("outside")).await;
     long_chain(&new("chain")).await;
     concurrency(&new("concurrency")).await;
@@ -443,6 +446,62 @@ async fn merge_links<S: Snapshotter>(on: &Fixture<S>) {
 }
 
 /// A symbolic link of one input in the place of a directory of another leads nothing out.
+/// Files that are linked from tree to tree under other names stay files of their own where these trees
+/// meet.
+async fn merge_entwined<S: Snapshotter>(on: &Fixture<S>) {
+    let inode = |root: &Path, path: &str| std::fs::metadata(root.join(path)).expect(path).ino();
+    on.layer("source", None, |root| {
+        file(root, "f", "content");
+        file(root, "g", "other");
+        std::fs::hard_link(root.join("g"), root.join("h")).expect("link");
+    })
+    .await;
+    let source = AnySnapshot::Committed(name("source"));
+    let view = on.snapshots.view(&name("source")).await.expect("view").source;
+    for of in ["1", "2"] {
+        on.snapshots.prepare(&key(of), None).await.expect("prepare");
+        if !on.snapshots.entwine(&key(of), &source).await.expect("entwine") {
+            on.snapshots.discard(&key(of)).await.expect("discard");
+            return;
+        }
+        on.write(of, |root| {
+            std::fs::create_dir(root.join(of)).expect("directory");
+            for file in ["f", "g"] {
+                std::fs::hard_link(view.join(file), root.join(of).join(file)).expect("link");
+            }
+            std::fs::hard_link(root.join(of).join("g"), root.join(of).join("h")).expect("link");
+        })
+        .await;
+        on.snapshots.commit(&name(of), &key(of)).await.expect("commit");
+    }
+    on.layer("apart", None, |root| file(root, "apart", "apart")).await;
+    on.layer("on 1", Some("1"), |root| file(root, "new", "new")).await;
+    let cases: [(&str, &[(Option<&str>, Option<&str>)]); 4] = [
+        ("m1", &[(None, Some("1")), (None, Some("2")), (None, Some("apart"))]),
+        ("m2", &[(None, Some("apart")), (None, Some("1")), (None, Some("2"))]),
+        ("m3", &[(None, Some("1")), (Some("1"), Some("on 1")), (None, Some("2"))]),
+        ("m4", &[(None, Some("1")), (None, Some("source"))]),
+    ];
+    for (of, inputs) in cases {
+        on.merge(of, inputs).await;
+        let second = if of == "m4" { "" } else { "2/" };
+        on.read(of, |root| {
+            for file in ["f", "g"] {
+                let (one, two) = (inode(root, &format!("1/{file}")), inode(root, &format!("{second}{file}")));
+                assert_ne!(one, two, "{of}: {file} is one file");
+            }
+            // What is one file in one tree still is.
+            for dir in ["1/", second] {
+                assert_eq!(inode(root, &format!("{dir}g")), inode(root, &format!("{dir}h")), "{of}: {dir}");
+            }
+        })
+        .await;
+    }
+    // A merge that has some of these files counts as well.
+    on.merge("of merge", &[(None, Some("2")), (Some("apart"), Some("m2"))]).await;
+    on.read("of merge", |root| assert_ne!(inode(root, "1/f"), inode(root, "2/f"))).await;
+}
+
 async fn merge_hostile_links<S: Snapshotter>(on: &Fixture<S>, outside: &Path) {
     file(outside, "victim", "safe");
     let target: PathBuf = outside.to_owned();

@@ -1,7 +1,8 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use buildkit_solver_pb::FileActionCopy;
-use buildkit_util_fsutil_copy::{self as fsutil, CopyOptions, ModeChange, resolve_wildcards};
+use buildkit_util_fsutil_copy::{self as fsutil, CopyOptions, ModeChange, SharedFiles, resolve_wildcards};
 use buildkit_util_system::{Root, path};
 
 use crate::actions::{chown_fn, timestamp};
@@ -27,6 +28,20 @@ pub(crate) fn clean_path(path: &str) -> String {
 /// # Errors
 /// When what is to be copied does not exist, or the system refuses.
 pub fn copy(source: &Root, dest: &Root, action: &FileActionCopy, owner: Option<Owner>) -> Result<()> {
+    copy_or_link(source, dest, action, owner, None)
+}
+
+/// As [`copy()`]; with `share`, files that would not differ from their sources are linked.
+///
+/// # Errors
+/// As [`copy()`].
+pub fn copy_or_link(
+    source: &Root,
+    dest: &Root,
+    action: &FileActionCopy,
+    owner: Option<Owner>,
+    share: Option<&Arc<SharedFiles>>,
+) -> Result<()> {
     let (from, to) = (clean_path(&action.src), clean_path(&action.dest));
     if !action.create_dest_path {
         check_destination(dest, action)?;
@@ -50,6 +65,7 @@ pub fn copy(source: &Root, dest: &Root, action: &FileActionCopy, owner: Option<O
         time: timestamp(action.timestamp),
         always_replace: action.always_replace_existing_dest_paths,
         ignore_xattr_errors: true,
+        share: share.cloned(),
     };
     let sources = if action.allow_wildcard {
         let found = match resolve_wildcards(source, &from, action.follow_symlink) {

@@ -12,7 +12,7 @@ mod zstd;
 
 pub use actions::{mkdir, mkfile, rm, symlink};
 pub use archive::{Compression, unpack};
-pub use buildkit_util_fsutil_copy::Owner;
-pub use copy::copy;
+pub use buildkit_util_fsutil_copy::{Owner, SharedFiles};
+pub use copy::{copy, copy_or_link};
 pub use error::{Error, Result};
 pub use owner::resolve_owner;

@@ -2,6 +2,7 @@
 //! root: snapshots have owners.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -295,6 +296,40 @@ async fn file_actions_make_trees() {
     assert_eq!(read(&tree, "d/a").await, None);
     let mount = tree.expect("a tree").mount_local().await.expect("mounts");
     assert!(mount.path().join("d").is_dir());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_share_files_and_are_still_their_own() {
+    let fixture = Fixture::new().await;
+    let source = files(&[("/a", "one"), ("/b", "two")]);
+    let all = |mut action: pb::FileActionCopy| {
+        action.dir_copy_contents = true;
+        Action::Copy(action)
+    };
+    let Action::Copy(whole) = copy("/", "/") else { panic!("not a copy") };
+    let ino = async |tree: &Tree, path: &str| {
+        let mount = tree.as_ref().expect("a tree").mount_local().await.expect("mounts");
+        fs::metadata(mount.path().join(path)).expect(path).ino()
+    };
+    let original = fixture.build(&[&source]).await.expect("builds");
+    let copied = file(vec![input(&source, 0)], vec![action(-1, 0, 0, all(whole.clone()))]);
+    let copied_tree = fixture.build(&[&source, &copied]).await.expect("builds");
+    assert_eq!(ino(&original, "a").await, ino(&copied_tree, "a").await);
+    // Written over in the same op: the source must not see it.
+    let over = file(
+        vec![input(&source, 0)],
+        vec![action(-1, 0, -1, all(whole)), action(1, -1, 0, mkfile("/a", "three"))],
+    );
+    let over_tree = fixture.build(&[&source, &over]).await.expect("builds");
+    assert_eq!(read(&over_tree, "a").await.as_deref(), Some("three"));
+    // And written over in an op on top.
+    let top = file(vec![input(&copied, 0)], vec![action(0, -1, 0, mkfile("/b", "four"))]);
+    let top_tree = fixture.build(&[&source, &copied, &top]).await.expect("builds");
+    assert_eq!(read(&top_tree, "b").await.as_deref(), Some("four"));
+    for tree in [&original, &copied_tree] {
+        assert_eq!(read(tree, "a").await.as_deref(), Some("one"));
+        assert_eq!(read(tree, "b").await.as_deref(), Some("two"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,15 @@ impl<'a> Attributes<'a> {
         Mode::from_raw_mode(mode as RawMode)
     }
 
+    /// Whether a copy gets just the attributes of its source.
+    pub(crate) fn are_kept(self, stat: &Stat) -> bool {
+        let owner = self.owner(stat).is_none_or(|owner| (owner.uid, owner.gid) == (stat.st_uid, stat.st_gid));
+        let time = self.options.time.is_none_or(|time| {
+            (time.seconds, i64::from(time.nanoseconds)) == (stat.st_mtime, stat.st_mtime_nsec as i64)
+        });
+        owner && time && self.mode(stat) == Mode::from_raw_mode((stat.st_mode & 0o7777) as RawMode)
+    }
+
     fn timestamps(self, stat: &Stat) -> Timestamps {
         let spec = |time: Timestamp| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds as _ };
         match self.options.time {

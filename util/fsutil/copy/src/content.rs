@@ -20,13 +20,24 @@ impl Buffer {
 /// What the two file systems can do for each other, learnt from what failed.
 #[derive(Debug)]
 pub(crate) struct Means {
+    link: AtomicBool,
     clone: AtomicBool,
     range: AtomicBool,
 }
 
 impl Means {
     pub(crate) fn new() -> Self {
-        Self { clone: AtomicBool::new(true), range: AtomicBool::new(true) }
+        let yes = || AtomicBool::new(true);
+        Self { link: yes(), clone: yes(), range: yes() }
+    }
+
+    /// Whether a file of the one may have a name in the other.
+    pub(crate) fn may_link(&self) -> bool {
+        self.link.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn cannot_link(&self) {
+        self.link.store(false, Ordering::Relaxed);
     }
 
     /// Fills an empty file with the content of another: by sharing its blocks, by a copy in the

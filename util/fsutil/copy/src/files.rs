@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, Scope, available_parallelism};
 
 use buildkit_util_system::Root;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, linkat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
@@ -104,6 +104,28 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
+    /// Makes a file of the source one of the destination, if that is allowed and nothing of it changes.
+    fn link(
+        &self,
+        stat: &Stat,
+        (src_dir, src_name): (BorrowedFd<'_>, &CStr),
+        target: &Target<'_>,
+    ) -> Result<bool, Error> {
+        let Some(shared) = &self.options.share else { return Ok(false) };
+        if !self.means.may_link() || !Attributes::new(self.options).are_kept(stat) || !shared.insert(stat) {
+            return Ok(false);
+        }
+        match linkat(src_dir, src_name, target.dir, target.name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::MLINK) => Ok(false),
+            Err(Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.means.cannot_link();
+                Ok(false)
+            }
+            Err(error) => Err(Error::io("link", target.path, error)),
+        }
+    }
+
     /// Copies a file to where nothing is. `owned` if it has its owner when it is made.
     fn file(
         &self,
@@ -113,6 +135,9 @@ impl<'a> Files<'a> {
         owned: bool,
         buffer: &mut Buffer,
     ) -> Result<(), Error> {
+        if self.link(stat, (src_dir, src_name), target)? {
+            return Ok(());
+        }
         // Should it have become a pipe or a device meanwhile, this does not wait for it.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let mut from = openat(src_dir, src_name, flags, Mode::empty())

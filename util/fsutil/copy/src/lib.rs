@@ -20,5 +20,5 @@ pub use copier::copy;
 pub use dirs::make_dirs;
 pub use error::Error;
 pub use mode::ModeChange;
-pub use options::{ChownFn, CopyOptions, Owner};
+pub use options::{ChownFn, CopyOptions, Owner, SharedFiles};
 pub use wildcards::resolve_wildcards;

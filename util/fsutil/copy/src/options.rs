@@ -1,6 +1,8 @@
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use buildkit_util_system::Timestamp;
+use rustix::fs::Stat;
 
 use crate::ModeChange;
 
@@ -45,4 +47,30 @@ pub struct CopyOptions {
     pub always_replace: bool,
     /// Attributes that cannot be copied are left out; otherwise they are errors.
     pub ignore_xattr_errors: bool,
+    /// Where files of the source may become files of the destination under a second name; see
+    /// [`SharedFiles`].
+    pub share: Option<Arc<SharedFiles>>,
+}
+
+/// The files that a tree has in common with the trees that it was copied from.
+///
+/// Copies that are given this link a file instead of copying it, if it is to have the content and all the
+/// attributes of its source. Content and attributes of such a file must not change any more under any of its
+/// names. Each file is linked once into the tree that this belongs to, besides hard links of the source that
+/// are copied together: the tree has as many names of one file as it would have with copies.
+#[derive(Debug, Default)]
+pub struct SharedFiles {
+    inodes: Mutex<HashSet<(u64, u64)>>,
+}
+
+impl SharedFiles {
+    /// For a tree that has no file in common with others.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Notes that a file is going to be in the tree. `false` if it is in it.
+    pub(crate) fn insert(&self, stat: &Stat) -> bool {
+        self.inodes.lock().unwrap_or_else(PoisonError::into_inner).insert((stat.st_dev, stat.st_ino))
+    }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
-use buildkit_util_fsutil_copy::{CopyOptions, Error, Owner, copy, make_dirs, resolve_wildcards};
+use buildkit_util_fsutil_copy::{CopyOptions, Error, Owner, SharedFiles, copy, make_dirs, resolve_wildcards};
 use buildkit_util_system::{Root, Timestamp};
 
 struct Pair {
@@ -271,4 +271,43 @@ fn makes_directories() {
     let stat = pair.dst.path().join("a").metadata().expect("is there");
     assert_eq!((stat.mode() & 0o7777, stat.mtime()), (0o750, 99));
     assert!(make_dirs(&root, "a/b", 0o755, None, None).expect("is there").is_empty());
+}
+
+#[test]
+fn files_that_stay_as_they_are_can_be_shared() {
+    let pair = pair(&["a/f", "a/g", "b/x"]);
+    std::fs::hard_link(pair.src.path().join("a/g"), pair.src.path().join("a/h")).expect("link");
+    let ino = |root: &tempfile::TempDir, path: &str| root.path().join(path).metadata().expect(path).ino();
+    let options = CopyOptions { share: Some(Arc::new(SharedFiles::new())), ..CopyOptions::default() };
+    pair.copy("/a", "/one", &options).expect("copies");
+    for name in ["f", "g", "h"] {
+        assert_eq!(ino(&pair.dst, &format!("one/{name}")), ino(&pair.src, &format!("a/{name}")), "{name}");
+    }
+    // A second name of it in the same tree would be a hard link that nobody asked for.
+    pair.copy("/a", "/two", &options).expect("copies");
+    for name in ["f", "g", "h"] {
+        let (one, two) = (ino(&pair.dst, &format!("one/{name}")), ino(&pair.dst, &format!("two/{name}")));
+        assert_ne!(one, two, "{name}");
+        assert_eq!(std::fs::read(pair.dst.path().join(format!("two/{name}"))).expect("reads").len(), 3);
+    }
+    assert_eq!(ino(&pair.dst, "two/g"), ino(&pair.dst, "two/h"));
+    // What changes is copied, and the source is left alone.
+    let before = pair.src.path().join("b/x").metadata().expect("is there");
+    let changes: [CopyOptions; 4] = [
+        CopyOptions { mode: Some(0o700), ..CopyOptions::default() },
+        CopyOptions { mode_change: Some("a+x".parse().expect("parses")), ..CopyOptions::default() },
+        CopyOptions { chown: Some(Arc::new(|_| Some(Owner { uid: 5, gid: 6 }))), ..CopyOptions::default() },
+        CopyOptions { time: Some(Timestamp { seconds: 9, nanoseconds: 0 }), ..CopyOptions::default() },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let options = CopyOptions { share: options.share.clone(), ..change };
+        pair.copy("/b/x", &format!("/x{number}"), &options).expect("copies");
+        assert_ne!(ino(&pair.dst, &format!("x{number}")), before.ino());
+    }
+    let after = pair.src.path().join("b/x").metadata().expect("is there");
+    assert_eq!((before.mode(), before.uid(), before.mtime()), (after.mode(), after.uid(), after.mtime()));
+    // One that is replaced leaves its other name alone.
+    pair.copy("/b/x", "/one/f", &options).expect("copies");
+    assert_eq!(std::fs::read(pair.src.path().join("a/f")).expect("reads"), b"a/f");
+    assert_eq!(std::fs::read(pair.dst.path().join("one/f")).expect("reads"), b"b/x");
 }

@@ -3,12 +3,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use buildkit_cache::{CreateOptions, LocalMount, MutableRef};
+use buildkit_cache::{CreateOptions, ImmutableRef, LocalMount, MutableRef};
 use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_frontend::FailedState;
 use buildkit_solver::{CacheMapStep, Op, OpContext};
 use buildkit_solver_errdefs::Subject;
-use buildkit_solver_llbsolver_file as file;
+use buildkit_solver_llbsolver_file::{self as file, SharedFiles};
 use buildkit_solver_pb::file_action::Action;
 use buildkit_solver_pb::{ChownOpt, UserOpt, user_opt::User};
 use buildkit_util_appcontext::spawn_blocking;
@@ -157,18 +157,42 @@ struct Run {
 struct Active {
     mount: LocalMount,
     tree: MutableRef,
+    /// Files that it has in common with trees that were copied; nothing if its files may be changed in place.
+    shared: Option<Arc<SharedFiles>>,
+}
+
+impl Active {
+    /// The set of files in common, if files of `source` may be linked: both are directories, not mounts.
+    async fn sharing_with(&self, source: Option<&Readable>) -> Option<Arc<SharedFiles>> {
+        let shared = self.shared.as_ref().filter(|_| !self.mount.is_mounted())?;
+        let Some(Readable::Mounted { mount, tree }) = source else { return None };
+        if mount.is_mounted() {
+            return None;
+        }
+        match self.tree.link_files_of(tree).await {
+            Ok(true) => Some(shared.clone()),
+            Ok(false) => None,
+            Err(error) => {
+                tracing::debug!(%error, "files are copied, not linked");
+                None
+            }
+        }
+    }
 }
 
 /// A tree that an action reads.
 enum Readable {
-    Mounted(LocalMount),
+    Mounted { mount: LocalMount, tree: ImmutableRef },
     Empty(tempfile::TempDir),
 }
 
 impl Readable {
     async fn new(tree: Tree) -> Result<Self> {
         match tree {
-            Some(tree) => tree.mount_local().await.map(Self::Mounted).map_err(cache_error),
+            Some(tree) => {
+                let mount = tree.mount_local().await.map_err(cache_error)?;
+                Ok(Self::Mounted { mount, tree })
+            }
             None => tempfile::tempdir().map(Self::Empty).map_err(|error| {
                 failed(Kind::of_io(&error), format!("Failed to make an empty directory: {error}"))
             }),
@@ -177,7 +201,7 @@ impl Readable {
 
     fn root(&self) -> file::Result<Root> {
         open(match self {
-            Self::Mounted(mount) => mount.path(),
+            Self::Mounted { mount, .. } => mount.path(),
             Self::Empty(directory) => directory.path(),
         })
     }
@@ -222,7 +246,10 @@ impl Run {
         let options = CreateOptions { description: self.name.clone(), ..CreateOptions::default() };
         let active = self.services.cache.create(below.as_ref(), options).await.map_err(cache_error)?;
         let mount = active.mount_local().await.map_err(cache_error)?;
-        let mut active = Active { mount, tree: active };
+        // This writes into files that exist.
+        let in_place = chain.iter().any(|&at| matches!(spec.actions[at].action, Action::Mkfile(_)));
+        let shared = (!in_place).then(Arc::default);
+        let mut active = Active { mount, tree: active, shared };
         for at in chain {
             let mut reads = self.reads(&spec.actions[at].action).await?;
             if matches!(spec.actions[at].action, Action::Copy(_)) {
@@ -252,11 +279,12 @@ impl Run {
     /// Performs one action and gives the tree back.
     async fn act(self: Arc<Self>, at: usize, active: Active, reads: Reads) -> Result<Active> {
         let run = self.clone();
+        let shared = active.sharing_with(reads.source.as_ref()).await;
         // What the work needs goes along: if nobody waits any more, it still ends before it is
         // released.
         let work = spawn_blocking(move || {
             let result = match run.spec() {
-                Ok(spec) => perform(&spec.actions[at].action, active.mount.path(), &reads),
+                Ok(spec) => perform(&spec.actions[at].action, active.mount.path(), &reads, shared.as_ref()),
                 Err(error) => Err(file::Error::Invalid(error.to_string())),
             };
             drop(reads);
@@ -292,7 +320,12 @@ impl Run {
 }
 
 /// Performs one action. Blocks.
-fn perform(action: &Action, root: &Path, reads: &Reads) -> file::Result<()> {
+fn perform(
+    action: &Action,
+    root: &Path,
+    reads: &Reads,
+    shared: Option<&Arc<SharedFiles>>,
+) -> file::Result<()> {
     let root = open(root)?;
     let users = reads.users.as_ref().map(Readable::root).transpose()?;
     let groups = reads.groups.as_ref().map(Readable::root).transpose()?;
@@ -303,7 +336,7 @@ fn perform(action: &Action, root: &Path, reads: &Reads) -> file::Result<()> {
         Action::Symlink(link) => file::symlink(&root, link, owner),
         Action::Rm(rm) => file::rm(&root, rm),
         Action::Copy(copy) => match &reads.source {
-            Some(source) => file::copy(&source.root()?, &root, copy, owner),
+            Some(source) => file::copy_or_link(&source.root()?, &root, copy, owner, shared),
             None => Err(file::Error::Invalid("copy has no source".to_owned())),
         },
     }
