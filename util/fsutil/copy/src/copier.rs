@@ -348,7 +348,10 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let target = Target { dir: dst_dir, name: place.dst_name, path: &place.dst_path };
-        pool.files().make_way(&target)?;
+        let nothing_there = !top && self.levels.last().is_some_and(|level| level.made);
+        if !nothing_there {
+            pool.files().make_way(&target)?;
+        }
         let attributes = Attributes::new(self.options);
         match kind {
             FileType::RegularFile => {
