@@ -288,6 +288,12 @@ impl CacheManager {
         prune::prune(&self.inner, policies, on_freed).await
     }
 
+    /// Whether the disk that holds the cache has no room. `false` if it cannot be asked.
+    pub async fn is_disk_full(&self) -> bool {
+        let root = self.inner.root.clone();
+        matches!(spawn_blocking(move || buildkit_util_disk::is_full(&root)).await, Ok(Ok(true)))
+    }
+
     /// Handles that are held, for tests of leaks.
     pub fn live_refs(&self) -> u64 {
         self.inner.graph.lock().records.values().map(|record| u64::from(record.refs)).sum()

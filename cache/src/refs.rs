@@ -175,6 +175,12 @@ impl MutableRef {
         inner.commit(self).await
     }
 
+    /// Gives the record up with all that was written, even one that is made to be retained.
+    pub fn abandon(self) {
+        // Without a record there is nothing to keep; not stored, it is retained over a restart at worst.
+        let _ = self.handle.inner.update(&self.handle.id, |record| record.facts.retain = false);
+    }
+
     /// What is known about the record.
     pub fn metadata(&self) -> RefMetadata {
         RefMetadata::new(self.handle.inner.clone(), self.handle.id.clone())

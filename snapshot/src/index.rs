@@ -187,6 +187,14 @@ impl Index {
         Ok(())
     }
 
+    /// Takes a commit back that could not be told to the journal.
+    pub(crate) fn uncommit(&mut self, name: &str, key: &str) {
+        if let Some(mut record) = self.committed.remove(name) {
+            record.busy = true;
+            self.active.insert(key.to_owned(), record);
+        }
+    }
+
     pub(crate) fn discard(&mut self, key: &str) -> Option<Record> {
         let record = self.active.remove(key)?;
         self.orphan(&record);
@@ -412,6 +420,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     file: fs_err::File,
     lines: usize,
+    /// Whether the last line may be cut off.
+    torn: bool,
 }
 
 impl Journal {
@@ -445,7 +455,16 @@ impl Journal {
         if lost > 0 {
             tracing::warn!(lost, "snapshots are gone from disk");
         }
-        let mut journal = Self { file: Self::write_anew(&path, &index)?, path, lines: 0 };
+        let file = match Self::write_anew(&path, &index) {
+            // Pruning, which would make room, needs a daemon that has started.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "the snapshot journal is not made shorter");
+                fs_err::OpenOptions::new().append(true).create(true).open(&path)?
+            }
+            other => other?,
+        };
+        // The end of an earlier process may have cut the last line off.
+        let mut journal = Self { file, path, lines: 0, torn: true };
         journal.lines = index.committed.len() * 2 + index.active.len();
         Ok((journal, index))
     }
@@ -456,7 +475,10 @@ impl Journal {
             write_line(&mut text, &step)?;
         }
         let temporary = path.with_extension("new");
-        fs_err::write(&temporary, &text)?;
+        if let Err(error) = fs_err::write(&temporary, &text) {
+            let _ = fs_err::remove_file(&temporary);
+            return Err(error);
+        }
         fs_err::rename(&temporary, path)?;
         fs_err::OpenOptions::new().append(true).open(path)
     }
@@ -464,12 +486,23 @@ impl Journal {
     /// Adds a step, before or after its effect on disk, whichever a restart can live with.
     pub(crate) fn append(&mut self, step: &Step, index: &Index) -> io::Result<()> {
         let mut line = Vec::with_capacity(160);
+        if self.torn {
+            // What a full disk left of a line must not take the next one along.
+            line.push(b'\n');
+        }
         write_line(&mut line, step)?;
+        self.torn = true;
         self.file.write_all(&line)?;
+        self.torn = false;
         self.lines += 1;
         let live = index.committed.len() * 2 + index.active.len();
         if self.lines > 10_000 + 4 * live {
-            self.file = Self::write_anew(&self.path, index)?;
+            match Self::write_anew(&self.path, index) {
+                Ok(file) => self.file = file,
+                // The step itself is written.
+                Err(error) => tracing::warn!(%error, "the snapshot journal is not made shorter"),
+            }
+            // After a failure too: not every step is to try it again.
             self.lines = live;
         }
         Ok(())

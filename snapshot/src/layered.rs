@@ -213,11 +213,30 @@ impl<B: Backend> Inner<B> {
     }
 
     /// Removes the directories of a snapshot that has no record any more.
-    fn delete_all(&self, record: &Record) {
-        self.delete(record.id);
+    fn delete_all(&self, record: &Record, told: Result<(), Error>) {
         if let Some(flat) = &record.flat {
             self.delete(flat.id);
         }
+        self.delete_told(record.id, told);
+    }
+
+    /// Removes a directory whose record is gone, whether or not the journal could be told. On a full disk it
+    /// cannot, and removing is what makes room.
+    fn delete_told(&self, id: u64, told: Result<(), Error>) {
+        if let Err(error) = told {
+            tracing::warn!(%error, "removing a snapshot that the journal still knows");
+            // All at once: the next process drops records without a directory, but would trust half of one.
+            let trash = self.root.join("trash").join(id.to_string());
+            if let Err(error) = fs_err::rename(self.dir(id), &trash) {
+                tracing::warn!(%error, "snapshot directory not removed");
+                return;
+            }
+            if let Err(error) = fs_err::remove_dir_all(&trash) {
+                tracing::warn!(%error, "snapshot directory not removed, trying again at the next start");
+            }
+            return;
+        }
+        self.delete(id);
     }
 
     /// Removes a directory that no record has any more.
@@ -246,7 +265,10 @@ impl<B: Backend> Inner<B> {
             size: usage.size,
             inodes: usage.inodes,
         };
-        self.journal(&mut state, &step)?;
+        if let Err(error) = self.journal(&mut state, &step) {
+            state.index.uncommit(name, key);
+            return Err(error);
+        }
         // A full channel has told it already.
         let _ = self.committed.try_send(());
         Ok(())
@@ -298,11 +320,12 @@ impl<B: Backend> Inner<B> {
         });
         if applied.is_err() {
             let mut state = self.state.lock();
-            if state.index.discard(&key).is_some() {
-                self.journal(&mut state, &Step::Discard { key })?;
-            }
+            let told = match state.index.discard(&key) {
+                Some(_) => self.journal(&mut state, &Step::Discard { key }),
+                None => Ok(()),
+            };
             drop(state);
-            self.delete(id);
+            self.delete_told(id, told);
         }
         applied
     }
@@ -504,15 +527,15 @@ impl<B: Backend> Snapshotter for Layered<B> {
     async fn discard(&self, key: &ActiveKey) -> Result<(), Error> {
         let key = key.0.clone();
         self.blocking("discard a snapshot", move |inner| {
-            let record = {
+            let (record, told) = {
                 let mut state = inner.state.lock();
                 let record = state.index.claim_active(&key)?;
                 state.index.discard(&key);
                 // First the record, then the files: a crash between leaves files that nobody owns.
-                inner.journal(&mut state, &Step::Discard { key })?;
-                record
+                let told = inner.journal(&mut state, &Step::Discard { key });
+                (record, told)
             };
-            inner.delete_all(&record);
+            inner.delete_all(&record, told);
             Ok(())
         })
         .await
@@ -521,14 +544,14 @@ impl<B: Backend> Snapshotter for Layered<B> {
     async fn remove(&self, name: &SnapshotName) -> Result<(), Error> {
         let name = name.0.clone();
         self.blocking("remove a snapshot", move |inner| {
-            let record = {
+            let (record, told) = {
                 let mut state = inner.state.lock();
                 let record = state.index.claim_committed(&name)?;
                 state.index.remove(&name);
-                inner.journal(&mut state, &Step::Remove { name })?;
-                record
+                let told = inner.journal(&mut state, &Step::Remove { name });
+                (record, told)
             };
-            inner.delete_all(&record);
+            inner.delete_all(&record, told);
             Ok(())
         })
         .await

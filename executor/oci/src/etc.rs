@@ -102,6 +102,10 @@ impl EtcFiles {
 
     fn replace(&self, name: &str, text: &str) -> Result<(), Error> {
         let path = self.directory.join(name);
+        // On a full disk what is there from before still serves.
+        if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
         let temporary = self.directory.join(format!("{name}.tmp"));
         let result = fs::write(&temporary, text).and_then(|()| {
             use std::os::unix::fs::PermissionsExt;

@@ -113,7 +113,16 @@ impl Transfer<'_> {
             progress: Some(report(self.progress, &format!("transferring {}:", self.options.name))),
             keep: Some(destination.clone()),
         };
-        fs_sync(caller, root, request).await.map_err(Failure::Transfer)?;
+        if let Err(error) = fs_sync(caller, root, request).await {
+            // The next transfer goes on from a part, but not from one that leaves no room for the rest.
+            if error.kind() == Kind::ResourceExhausted
+                && let Some(Destination { mount, record }) = Arc::into_inner(destination)
+            {
+                drop(mount);
+                record.abandon();
+            }
+            return Err(Failure::Transfer(error));
+        }
         let Destination { mount, record } = Arc::into_inner(destination).ok_or(Failure::Busy)?;
         drop(mount);
         let updates = Arc::into_inner(updates).ok_or(Failure::Busy)?;

@@ -3,4 +3,4 @@
 
 mod space;
 
-pub use space::{Space, space};
+pub use space::{Space, is_full, space};

@@ -345,21 +345,31 @@ impl Op<LlbDomain> for ExecOp {
         let group = sessions(cx);
         let mut prepared = self.prepare(spec, &inputs, &group).await?;
         let exit = self.run(cx, spec, &mut prepared, &group).await;
+        let success = matches!(&exit, Ok(exit) if is_success(&spec.meta().valid_exit_codes, exit.code));
+        // Asked before what was written is let go of.
+        let disk_full = !success && self.services.cache.is_disk_full().await;
         let Prepared { outputs, scratch, mounted, caches, host, .. } = prepared;
         // Trees are complete once nothing of the container is left; then nothing needs them mounted.
         drop((mounted, caches, host));
         let error = match exit {
-            Ok(exit) if is_success(&spec.meta().valid_exit_codes, exit.code) => None,
+            Ok(_) if success => None,
             Ok(exit) => {
                 let code = u32::try_from(exit.code).unwrap_or(255);
-                let text = exit_text(&spec.meta().args, &exit);
+                let mut text = exit_text(&spec.meta().args, &exit);
+                // Many programs, and the runtime, do not say that this is why they failed.
+                if disk_full {
+                    text.push_str(": no space left on device");
+                }
                 Some(BridgeError::from(RemoteError::new(Kind::Unknown, text).with(errdefs::exit(code))))
             }
             Err(Error::Failed(error)) => Some(error),
             Err(other) => return Err(other),
         };
         if let Some(mut error) = error {
-            error.state = Some(Arc::new(Self::failed_state(spec, &inputs, outputs, scratch).await));
+            // On a full disk its place is worth more than a look at it.
+            if !disk_full {
+                error.state = Some(Arc::new(Self::failed_state(spec, &inputs, outputs, scratch).await));
+            }
             return Err(Error::Failed(error));
         }
         let mut results = Vec::with_capacity(outputs.len());
