@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -425,6 +425,11 @@ impl DiskWriter {
 
     fn complete(&mut self, mut incoming: Incoming) -> Result<(), Error> {
         let path = incoming.applied.path.clone();
+        // Senders that cannot read a file (any more) send it as empty.
+        if u64::try_from(incoming.stat.size).is_ok_and(|told| incoming.size < told) {
+            let reason = format!("{} of {} bytes arrived", incoming.size, incoming.stat.size);
+            return Err(Error::changed(&path, reason));
+        }
         let file = match incoming.file.take() {
             Some(file) => {
                 self.open -= 1;
@@ -457,11 +462,39 @@ impl DiskWriter {
             }
         }
         drop(file);
-        if let (Some(hook), Some(hasher)) = (&mut self.hook, incoming.hasher) {
-            let digest = hasher.finish();
+        let Some(hasher) = incoming.hasher else { return Ok(()) };
+        let told = u64::try_from(incoming.stat.size).unwrap_or(0);
+        let digest = if told == incoming.size {
+            hasher.finish()
+        } else {
+            incoming.stat.size = i64::try_from(incoming.size).unwrap_or(i64::MAX);
+            self.hash_again(&incoming.stat, &path)?
+        };
+        if let Some(hook) = &mut self.hook {
             hook.change(Change::Add { stat: &incoming.stat, digest }).map_err(Error::Hook)?;
         }
         Ok(())
+    }
+
+    /// The digest of a file that has grown since its attributes were sent. They are hashed before the
+    /// content, so the digest made meanwhile is that of a file which does not exist.
+    fn hash_again(&mut self, stat: &Stat, path: &str) -> Result<Digest, Error> {
+        let (dir, name) = split(path);
+        let fail = |error| Error::io("open", path, error);
+        let parent = self.dirs.open(dir).map_err(fail)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = File::from(openat(parent, name, flags, Mode::empty()).map_err(fail)?);
+        let Some(hook) = &mut self.hook else { return Err(fail(Errno::INVAL)) };
+        let mut hasher = hook.hasher(stat).map_err(Error::Hook)?;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(len) => hasher.update(&buffer[..len]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("read", path, error)),
+            }
+        }
     }
 
     /// Makes hard links and sets the attributes of directories, once all files are complete.

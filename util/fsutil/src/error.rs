@@ -17,6 +17,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file is not what its attributes said when it was to be sent.
+    #[error("`{path}` changed while it was sent: {reason}")]
+    Changed {
+        /// Path inside the tree.
+        path: String,
+        /// What was found.
+        reason: String,
+    },
     /// A name cannot be sent: the protocol carries only UTF-8.
     #[error("Name `{0}` is not valid UTF-8")]
     NotUtf8(String),
@@ -50,6 +58,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn changed(path: &str, reason: impl Into<String>) -> Self {
+        Self::Changed { path: path.to_owned(), reason: reason.into() }
+    }
+
     pub(crate) fn io(action: &'static str, path: &str, source: impl Into<io::Error>) -> Self {
         Self::Io { action, path: path.to_owned(), source: source.into() }
     }
@@ -72,6 +84,7 @@ impl Classify for Error {
             Self::NotUtf8(_) | Self::Protocol(_) | Self::Patterns(..) | Self::Compose(_) => {
                 Kind::InvalidArgument
             }
+            Self::Changed { .. } => Kind::FailedPrecondition,
             Self::Sender(_) | Self::Receiver(_) => Kind::Unknown,
             Self::Transport(_) | Self::Ended => Kind::Unavailable,
             Self::Hook(_) | Self::Task(_) => Kind::Internal,

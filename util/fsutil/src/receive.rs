@@ -242,14 +242,15 @@ impl Receiver<'_> {
                 self.disk.write_root_file(METADATA_FILE, &metadata.buffer)?;
             }
             self.finished = true;
-            self.reply(PacketType::PacketFin, 0)?;
+            self.reply(PacketType::PacketFin, 0);
         }
         Ok(false)
     }
 
-    fn reply(&self, kind: PacketType, id: u32) -> Result<(), Error> {
+    fn reply(&self, kind: PacketType, id: u32) {
         let packet = Packet { r#type: kind as i32, id, ..Packet::default() };
-        self.outgoing.send(packet).map_err(|_| Error::Ended)
+        // A peer that has ended the call does not take it; why it has is among what it sent before.
+        let _ = self.outgoing.send(packet);
     }
 
     fn stat(&mut self, id: u32, stat: Stat) -> Result<(), Error> {
@@ -325,7 +326,7 @@ impl Receiver<'_> {
 
     fn put(&mut self, id: u32, stat: Stat, old: Option<&Stat>) -> Result<(), Error> {
         if self.disk.put(id, stat, old)? {
-            self.reply(PacketType::PacketReq, id)?;
+            self.reply(PacketType::PacketReq, id);
         }
         Ok(())
     }

@@ -33,11 +33,16 @@ const CHUNK: usize = 128 << 10;
 /// Files that are sent side by side.
 const WORKERS: usize = 4;
 
+struct Offered {
+    path: String,
+    size: u64,
+}
+
 struct Shared {
     fs: Arc<dyn FileSystem>,
     outgoing: mpsc::Sender<Packet>,
-    /// Files that may be asked for, once each.
-    files: Mutex<HashMap<u32, String>>,
+    /// Files that may be asked for, once each, with the sizes that were told.
+    files: Mutex<HashMap<u32, Offered>>,
     sent: AtomicU64,
     progress: Option<Progress>,
 }
@@ -74,7 +79,8 @@ impl Shared {
             };
             hardlinks.apply(&mut stat);
             if mode::is_regular(stat.mode) {
-                self.files.lock().insert(id, stat.path.clone());
+                let size = u64::try_from(stat.size).unwrap_or(0);
+                self.files.lock().insert(id, Offered { path: stat.path.clone(), size });
             }
             id = id.checked_add(1).ok_or_else(|| Error::Protocol("too many files".to_owned()))?;
             self.send_stat(Some(stat))?;
@@ -86,19 +92,44 @@ impl Shared {
         self.send(Packet { r#type: PacketType::PacketStat as i32, stat, ..Packet::default() })
     }
 
-    /// Sends the content of a file. One that cannot be read (any more) is sent as empty, as the
-    /// protocol has no word for it.
-    fn send_file(&self, id: u32, path: &str, buffer: &mut [u8]) -> Result<(), Error> {
-        if let Ok(mut file) = self.fs.open(path) {
-            loop {
-                let len = fill(&mut *file, buffer).map_err(|error| Error::io("read", path, error))?;
-                if len == 0 {
-                    break;
-                }
-                self.send_data(id, Bytes::copy_from_slice(&buffer[..len]))?;
+    /// Sends the content of a file, as much as was told: what is appended meanwhile, without end
+    /// perhaps, is for the next time.
+    fn send_file(&self, id: u32, offered: &Offered, buffer: &mut [u8]) -> Result<(), Error> {
+        let Offered { path, size } = offered;
+        let mut file = match self.fs.open(path) {
+            Ok(file) => file,
+            // What had no content is told completely. Sockets are offered as such files.
+            Err(_) if *size == 0 => return self.send_data(id, Bytes::new()),
+            Err(error @ Error::Io { .. }) if !error.is_permission() => {
+                return Err(Error::changed(path, error.to_string()));
             }
+            Err(error) => return Err(error),
+        };
+        // Some file systems do not know sizes before content is read.
+        let limit = if *size == 0 { u64::MAX } else { *size };
+        let mut sent = 0;
+        while sent < limit {
+            let part = usize::try_from(limit - sent).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let len =
+                fill(&mut *file, &mut buffer[..part]).map_err(|error| Error::io("read", path, error))?;
+            if len == 0 {
+                break;
+            }
+            self.send_data(id, Bytes::copy_from_slice(&buffer[..len]))?;
+            sent += len as u64;
+        }
+        if sent < *size {
+            return Err(Error::changed(path, format!("it has {sent} of {size} bytes")));
         }
         self.send_data(id, Bytes::new())
+    }
+
+    /// Tells the peer why nothing more comes.
+    fn send_error(&self, error: &Error) {
+        let data = error.to_string().into_bytes().into();
+        let kind = PacketType::PacketErr as i32;
+        // If the peer is gone, nobody needs to know.
+        let _ = self.send(Packet { r#type: kind, data, ..Packet::default() });
     }
 
     fn send_data(&self, id: u32, data: Bytes) -> Result<(), Error> {
@@ -157,16 +188,9 @@ where
 {
     let mut tasks = FuturesUnordered::new();
     let walker = shared.clone();
-    tasks.push(spawn_blocking(move || {
-        walker.send_stats().inspect_err(|error| {
-            let data = error.to_string().into_bytes().into();
-            let kind = PacketType::PacketErr as i32;
-            // If the peer is gone, nobody needs to know.
-            let _ = walker.send(Packet { r#type: kind, data, ..Packet::default() });
-        })
-    }));
+    tasks.push(spawn_blocking(move || walker.send_stats().inspect_err(|error| walker.send_error(error))));
     // The peer may ask for all files before it takes the first one. It can ask for each only once.
-    let (requests, queue) = std::sync::mpsc::channel::<(u32, String)>();
+    let (requests, queue) = std::sync::mpsc::channel::<(u32, Offered)>();
     let queue = Arc::new(Mutex::new(queue));
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS);
     for _ in 0..workers {
@@ -175,8 +199,8 @@ where
             let mut buffer = vec![0; CHUNK];
             loop {
                 let next = queue.lock().recv();
-                let Ok((id, path)) = next else { return Ok(()) };
-                shared.send_file(id, &path, &mut buffer)?;
+                let Ok((id, offered)) = next else { return Ok(()) };
+                shared.send_file(id, &offered, &mut buffer).inspect_err(|error| shared.send_error(error))?;
             }
         }));
     }
@@ -194,11 +218,11 @@ where
         };
         match PacketType::try_from(packet.r#type) {
             Ok(PacketType::PacketReq) => {
-                let Some(path) = shared.files.lock().remove(&packet.id) else {
+                let Some(offered) = shared.files.lock().remove(&packet.id) else {
                     return Err(Error::Protocol(format!("invalid file id {}", packet.id)));
                 };
                 // Fails only when the workers have failed, which is seen above.
-                let _ = requests.send((packet.id, path));
+                let _ = requests.send((packet.id, offered));
             }
             Ok(PacketType::PacketFin) => break,
             Ok(PacketType::PacketErr) => {
