@@ -253,4 +253,8 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Runs another process in the container `id` to its end.
     async fn exec(&self, id: &str, process: ProcessSpec, cancel: CancellationToken) -> Result<Exit, Error>;
+
+    /// Waits until nothing is left of containers that ran or were cancelled, also of those whose callers have
+    /// gone. New ones are the caller's to prevent.
+    async fn drain(&self) {}
 }

@@ -148,8 +148,9 @@ impl Container {
     /// and bundle. What cannot be taken away is logged, and tried again when the executor opens.
     pub(crate) fn finish(self) -> Remains {
         let oom_killed = self.cgroup.oom_kills() > 0;
-        if !leftover::end(&self.cgroup) {
-            tracing::warn!(container = self.id, "processes or cgroups of the container are left behind");
+        let ended = leftover::end(&self.cgroup);
+        if !ended {
+            tracing::warn!(container = self.id, "processes of the container do not end, trying on");
         }
         if let Err(error) = fs::remove_dir_all(&self.state)
             && error.kind() != std::io::ErrorKind::NotFound
@@ -158,7 +159,12 @@ impl Container {
         }
         self.stubs.remove(self.recursive_stubs);
         drop(self.mounts);
-        remove_bundle(&self.bundle);
+        if ended {
+            remove_bundle(&self.bundle);
+        } else {
+            // The bundle stays as long as the cgroup: the next daemon would know of it by that.
+            leftover::end_later(self.cgroup, self.bundle);
+        }
         Remains { oom_killed }
     }
 }
@@ -181,7 +187,7 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(io("write the hosts file"))
 }
 
-fn remove_bundle(bundle: &Path) {
+pub(crate) fn remove_bundle(bundle: &Path) {
     // Never through a mount that is left: the snapshot below it would be emptied.
     let removed = match buildkit_util_system::mount::mounts_below(bundle) {
         Ok(points) if points.is_empty() => fs::remove_dir_all(bundle).map_err(|error| error.to_string()),

@@ -350,4 +350,12 @@ impl Executor for RuncExecutor {
             .await
             .map_err(|error| Error::Other { action: "run the process".to_owned(), source: error.into() })?
     }
+
+    async fn drain(&self) {
+        let running: Vec<_> = self.inner.running.lock().values().cloned().collect();
+        for mut stage in running {
+            // Fails when the container is gone.
+            while stage.changed().await.is_ok() {}
+        }
+    }
 }

@@ -1,15 +1,18 @@
 //! What an earlier daemon left behind when it was killed.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use buildkit_executor::Error;
 use buildkit_executor_resources::{Cgroup, Hierarchies};
+use buildkit_util_appcontext::spawn_thread;
 use buildkit_util_system::mount::{mounts_below, unmount};
 use buildkit_util_system::{FileKind, Root};
 use fs_err as fs;
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::container::remove_bundle;
 
 /// Configurations are never larger, in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -99,6 +102,25 @@ pub(crate) fn end(cgroup: &Cgroup) -> bool {
         std::thread::sleep(Duration::from_millis(2));
     }
     cgroup.remove().is_ok()
+}
+
+/// Longest pause between two attempts to end what hangs in the kernel.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Goes on to end a cgroup with processes that hang in the kernel, and then removes the bundle, for as long as
+/// it takes.
+pub(crate) fn end_later(cgroup: Cgroup, bundle: PathBuf) {
+    let started = spawn_thread("container-remains", move || {
+        let mut pause = Duration::from_millis(500);
+        while cgroup.kill() || cgroup.remove().is_err() {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PATIENCE);
+        }
+        remove_bundle(&bundle);
+    });
+    if let Err(error) = started {
+        tracing::warn!(%error, "remains of a container are left to the next start");
+    }
 }
 
 #[cfg(test)]

@@ -192,3 +192,21 @@ fn labels(snapshotter: &str, options: &RuncWorkerOptions) -> BTreeMap<String, St
     labels.extend(options.labels.clone());
     labels
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = worker_id(dir.path()).unwrap();
+        assert!(!id.is_empty());
+        assert_eq!(worker_id(dir.path()).unwrap(), id);
+        fs_err::write(dir.path().join("workerid"), " \n").unwrap();
+        let new = worker_id(dir.path()).unwrap();
+        assert_ne!(new, id, "an empty file has no id");
+        assert_eq!(worker_id(dir.path()).unwrap(), new);
+        assert!(worker_id(&dir.path().join("not there")).is_err());
+    }
+}

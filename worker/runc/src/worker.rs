@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use buildkit_cache::CacheManager;
@@ -7,6 +8,9 @@ use buildkit_exporter::ExporterRegistry;
 use buildkit_solver_llbsolver_ops::OpServices;
 use buildkit_util_appcontext as tasks;
 use buildkit_worker::{Worker, WorkerInfo};
+
+/// How long containers that were ended may take to go.
+const CONTAINERS: Duration = Duration::from_secs(5);
 
 /// The OCI worker of a daemon.
 pub struct RuncWorker {
@@ -43,6 +47,10 @@ impl Worker for RuncWorker {
     }
 
     async fn close(&self) {
+        // Builds are over sooner than what is left of their containers.
+        if tokio::time::timeout(CONTAINERS, self.services.executor.drain()).await.is_err() {
+            tracing::warn!("containers are left behind; the next start removes them");
+        }
         self.services.cache.close().await;
         let metadata = self.metadata.clone();
         let flushed = tasks::spawn_blocking(move || metadata.flush()).await;
