@@ -17,7 +17,7 @@ use buildkit_util_progress::SkippedSteps;
 use buildkit_worker::WorkerController;
 use futures::stream::BoxStream;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -140,21 +140,22 @@ impl ControlApi for Control {
         request: Request<api::PruneRequest>,
     ) -> Result<Response<Self::PruneStream>, Status> {
         let policy = [Self::prune_policy(request.into_inner())];
-        let (sender, receiver) = mpsc::channel(64);
+        // Not longer than the list of records, however slow the client reads: totals are made of it.
+        let (sender, receiver) = mpsc::unbounded_channel();
         let workers = self.shared.options.workers.clone();
         // What the planner chose is deleted even if the client leaves before it hears of it.
         tasks::detach("prune", async move {
             for worker in workers.workers() {
                 let freed = |record| {
-                    // A client that does not read loses the report, not the work.
-                    let _ = sender.try_send(Ok(convert::usage(record)));
+                    // A client that has left loses the report, not the work.
+                    let _ = sender.send(Ok(convert::usage(record)));
                 };
                 if let Err(error) = worker.cache().prune(&policy, freed).await {
-                    let _ = sender.send(Err(RemoteError::from_error(&error).into())).await;
+                    let _ = sender.send(Err(RemoteError::from_error(&error).into()));
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(receiver))))
     }
 
     async fn solve(
