@@ -189,3 +189,98 @@ fn group_id(group: &str) -> anyhow::Result<u32> {
         .next()
         .with_context(|| format!("unknown group {group}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn settings(config: &str, flags: &[&str]) -> anyhow::Result<Settings> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("buildkitd.toml");
+        fs_err::write(&path, config).unwrap();
+        let config = format!("--config={}", path.display());
+        resolve(&Flags::parse_from(["buildkitd", &config].iter().chain(flags)))
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = r#"
+            root = "/of/the/file"
+            insecure-entitlements = ["network.host"]
+            [log]
+            format = "json"
+            [grpc]
+            address = ["unix:///of/the/file.sock"]
+            gid = 7
+            [grpc.tls]
+            cert = "file.pem"
+            key = "file.key"
+            [worker.oci]
+            enabled = false
+            snapshotter = "native"
+            max-parallelism = 3
+            [worker.oci.labels]
+            "of.file" = "1"
+            "of.both" = "1"
+        "#;
+        let of_file = settings(file, &[]).unwrap();
+        assert_eq!(of_file.root, PathBuf::from("/of/the/file"));
+        assert_eq!(of_file.config.grpc.address, ["unix:///of/the/file.sock"]);
+        assert_eq!((of_file.config.grpc.gid, of_file.oci_worker), (Some(7), Toggle::Off));
+        assert_eq!(of_file.config.workers.oci.max_parallelism, 3);
+        assert!(of_file.warnings.is_empty(), "{:?}", of_file.warnings);
+
+        let both = settings(
+            file,
+            &[
+                "--root=/of/the/flag",
+                "--addr=tcp://127.0.0.1:1",
+                "--addr=unix:///of/the/flag.sock",
+                "--group=9",
+                "--tlscert=flag.pem",
+                "--allow-insecure-entitlement=security.insecure",
+                "--oci-worker=true",
+                "--oci-worker-labels=of.both=2,of.flag=3",
+                "--oci-max-parallelism=5",
+                "--oci-worker-gc=false",
+            ],
+        )
+        .unwrap();
+        assert_eq!(both.root, PathBuf::from("/of/the/flag"));
+        assert_eq!(both.config.grpc.address, ["tcp://127.0.0.1:1", "unix:///of/the/flag.sock"]);
+        assert_eq!((both.config.grpc.gid, both.oci_worker), (Some(9), Toggle::On));
+        // Each on its own: what no flag names stays the file's.
+        assert_eq!((&*both.config.grpc.tls.cert, &*both.config.grpc.tls.key), ("flag.pem", "file.key"));
+        assert_eq!(both.config.entitlements.as_deref(), Some(&["security.insecure".to_owned()][..]));
+        let oci = &both.config.workers.oci;
+        let labels: Vec<_> = oci.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(labels, ["of.both=2", "of.file=1", "of.flag=3"]);
+        assert_eq!((&*oci.snapshotter, oci.max_parallelism, oci.gc.enabled), ("native", 5, Some(false)));
+
+        let neither = settings("", &[]).unwrap();
+        assert_eq!((neither.oci_worker, neither.containerd_worker), (Toggle::Auto, Toggle::Auto));
+        assert_eq!(neither.config.grpc.address.len(), 1);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_what_is_unknown_is_named() {
+        let warnings = settings("nonsense = 1\n[worker.other]\nenabled = true", &[]).unwrap().warnings;
+        assert!(warnings.iter().any(|warning| warning.contains("`nonsense`")), "{warnings:?}");
+        for (flag, word) in [
+            ("--oci-worker=perhaps", "perhaps"),
+            ("--oci-worker-labels=alone", "alone"),
+            ("--group=no such group", "no such group"),
+            ("--rootless", "Rootless"),
+            ("--proxy-network", "proxy network"),
+        ] {
+            let error = settings("", &[flag]).err().unwrap();
+            assert!(format!("{error:#}").contains(word), "{flag}: {error:#}");
+        }
+        assert!(settings("root = 1", &[]).is_err());
+        assert!(settings("= broken", &[]).is_err());
+        let missing = Flags::parse_from(["buildkitd", "--config=/not/there.toml"]);
+        assert!(resolve(&missing).is_err(), "a file that is named has to be there");
+    }
+}
