@@ -16,6 +16,10 @@ need dot graphviz
 need jq jq
 need docker-registry docker-registry
 need python3 python3
+need openssl openssl
+need strace strace
+need nsenter util-linux
+need diff diffutils
 # A dynamic busybox is of no use as a root file system.
 if command -v busybox >/dev/null 2>&1 && ldd "$(command -v busybox)" >/dev/null 2>&1; then
 	missing="$missing busybox-static"

@@ -9,7 +9,12 @@ if [ "$(id -u)" != 0 ]; then
 fi
 cargo=${CARGO:-cargo}
 profile=default
-[ -z "${BUILDKIT_TEST_SOAK:-}" ] || profile=soak
+if [ -n "${BUILDKIT_TEST_SOAK:-}" ]; then
+	profile=soak
+	# Loops ask buildkit_util_testutil::rounds; properties take their number of cases from here.
+	PROPTEST_CASES=${PROPTEST_CASES:-5120}
+	export PROPTEST_CASES
+fi
 # The end-to-end tests drive these binaries. The same packages and features as the tests have, so that
 # nothing is built twice.
 $cargo build --locked --workspace --bins

@@ -38,7 +38,8 @@ fn check(seed: u64, features: Features, play: Play) {
 }
 
 fn play(seeds: std::ops::Range<u64>, features: Features, play: Play) {
-    for seed in seeds {
+    let count = buildkit_util_testutil::rounds(seeds.end - seeds.start);
+    for seed in seeds.start..seeds.start + count {
         check(seed, features, play);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use buildkit_client_llb::{FileActions, copy, local, scratch};
+use buildkit_util_testutil::rounds;
 use rustix::process::Signal;
 
 use crate::sandbox::{Sandbox, base, shell};
@@ -12,7 +13,7 @@ fn b13_client_vanishes_during_a_step() {
     let mut sandbox = Sandbox::new();
     sandbox.assert_serves("before");
     let before = sandbox.daemon.census();
-    for round in 0..3 {
+    for round in 0..rounds(20) {
         let state = shell(&base(), &format!("echo started-{round}; sleep 1000 & sleep 1000"));
         let mut client = sandbox.build(&state).start();
         client.wait_for_text(&format!("started-{round}\n"));
@@ -38,9 +39,9 @@ fn b13_client_vanishes_while_it_sends_files() {
     let build = || sandbox.build(&state).arg("--local").arg(format!("context={}", context.display()));
     sandbox.build(&base()).run().assert_ok();
     let before = sandbox.daemon.census();
-    for round in 0..10 {
+    for round in 0..rounds(30) {
         let mut client = build().start();
-        std::thread::sleep(Duration::from_millis(20 * round));
+        std::thread::sleep(Duration::from_millis(13 * round % 300));
         client.signal(Signal::KILL);
         client.wait();
     }

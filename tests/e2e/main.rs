@@ -1,14 +1,23 @@
 //! End-to-end tests: the real daemon with real containers, through its clients.
 //!
 //! They need root, runc, a static busybox and the programs of this workspace
-//! (`cargo build --workspace --bins`). Each test has a daemon of its own. Names like `b01_…` are those of the
+//! (`cargo build --workspace --bins`). Each test has a daemon of its own. Names like `b_01_…` are those of the
 //! security cases and fault experiments that a test stands for.
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod builds;
+mod changing;
 mod clients;
 mod containers;
 mod daemons;
 mod definitions;
+mod disk;
 mod faults;
+mod listeners;
+mod privileges;
 mod sandbox;
+mod stopping;
+mod stuck;
+mod usage;
+mod vanishing;

@@ -316,7 +316,7 @@ fn to_batch(steps: &[Step]) -> Batch {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(buildkit_util_testutil::rounds(12) as u32))]
 
     /// Whatever is applied, also across restarts and compactions, both stores agree.
     #[test]

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::census::{cgroups, mounts_below, processes};
-use crate::{Census, Run, Running, binary, wait_for};
+use crate::{Census, Run, Running, SmallDisk, binary, wait_for};
 
 /// Start and stop take milliseconds; more than this is a hang.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -24,6 +24,7 @@ pub struct DaemonOptions {
     flags: Vec<String>,
     config: String,
     env: Vec<(String, String)>,
+    disk: Option<(u64, Option<u64>)>,
 }
 
 impl DaemonOptions {
@@ -51,6 +52,12 @@ impl DaemonOptions {
         self
     }
 
+    /// Puts its root on a disk of this many bytes, and of so many files if a number is given.
+    pub fn disk(mut self, bytes: u64, files: Option<u64>) -> Self {
+        self.disk = Some((bytes, files));
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -62,7 +69,8 @@ impl DaemonOptions {
         fs_err::create_dir(dir.path().join("tmp")).expect("directory for temporary files");
         let config = format!("{}\n[worker.oci]\ndefaultCgroupParent = \"/{cgroup}\"\n", self.config);
         fs_err::write(dir.path().join("buildkitd.toml"), config).expect("configuration of the daemon");
-        let mut daemon = TestDaemon { dir, cgroup, options: self, running: None, log: String::new() };
+        let disk = self.disk.map(|(bytes, files)| SmallDisk::mount(&dir.path().join("root"), bytes, files));
+        let mut daemon = TestDaemon { dir, cgroup, options: self, disk, running: None, log: String::new() };
         daemon.launch();
         daemon
     }
@@ -75,6 +83,7 @@ pub struct TestDaemon {
     dir: TempDir,
     cgroup: String,
     options: DaemonOptions,
+    disk: Option<SmallDisk>,
     running: Option<Running>,
     /// Of runs that have ended.
     log: String,
@@ -97,6 +106,14 @@ impl TestDaemon {
     /// Its state directory (`--root`).
     pub fn root(&self) -> PathBuf {
         self.dir.path().join("root")
+    }
+
+    /// The disk below its root.
+    ///
+    /// # Panics
+    /// When [`DaemonOptions::disk`] was not asked for.
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a disk of the daemon's own")
     }
 
     /// Its socket.
@@ -153,9 +170,32 @@ impl TestDaemon {
     /// # Panics
     /// When it does not run, or does not stop.
     pub fn stop(&mut self) -> ExitStatus {
-        let mut running = self.running.take().expect("the daemon runs");
-        running.signal(Signal::TERM);
-        let output = running.wait();
+        self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&mut self, signal: Signal) {
+        self.running.as_mut().expect("the daemon runs").signal(signal);
+    }
+
+    /// Waits until it has logged this text in its present run.
+    ///
+    /// # Panics
+    /// When it does not run or does not log it.
+    pub fn wait_for_log(&mut self, text: &str) {
+        self.running.as_mut().expect("the daemon runs").wait_for_text(text);
+    }
+
+    /// Waits for its end, which something else leads to.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    pub fn ended(&mut self) -> ExitStatus {
+        let output = self.running.take().expect("the daemon runs").wait();
         self.log.push_str(&output.stderr);
         output.status
     }

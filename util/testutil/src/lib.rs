@@ -19,15 +19,19 @@
 mod binaries;
 mod census;
 mod daemon;
+mod disk;
 mod process;
 mod registry;
 mod rootfs;
+mod soak;
 mod wait;
 
 pub use binaries::binary;
 pub use census::Census;
 pub use daemon::{DaemonOptions, TestDaemon};
+pub use disk::SmallDisk;
 pub use process::{Output, Run, Running};
 pub use registry::Registry;
 pub use rootfs::busybox_rootfs;
+pub use soak::rounds;
 pub use wait::wait_for;

@@ -94,7 +94,7 @@ fn fuzz_pattern(pattern: &str, path: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(buildkit_util_testutil::rounds(2000) as u32))]
 
     #[test]
     fn any_text_is_answered(pattern in "[a-c*?!/.\\[\\]^|{}0-9,\\\\-]{0,12}|\\PC{0,12}", path in "[a-c/.\n]{0,8}|\\PC{0,8}") {
