@@ -54,7 +54,7 @@ fn source(op: pb::SourceOp, inputs: usize) -> Result<SourceSpec> {
     Ok(SourceSpec { scheme: scheme.to_owned(), reference: reference.to_owned(), op })
 }
 
-fn exec(op: pb::ExecOp, inputs: usize) -> Result<ExecSpec> {
+fn exec(mut op: pb::ExecOp, inputs: usize) -> Result<ExecSpec> {
     let Some(meta) = &op.meta else {
         return invalid("invalid exec op with no meta");
     };
@@ -76,17 +76,33 @@ fn exec(op: pb::ExecOp, inputs: usize) -> Result<ExecSpec> {
     if pb::SecurityMode::try_from(op.security).is_err() {
         return invalid(format!("invalid security mode {}", op.security));
     }
+    if !meta.cwd.starts_with('/') {
+        // No runtime starts a process there; said here, before anything is transferred for it.
+        return invalid(format!(
+            "invalid exec op with working directory {:?}, which is not absolute",
+            meta.cwd
+        ));
+    }
     for text in meta.args.iter().chain(&meta.env).chain([&meta.cwd, &meta.user, &meta.hostname]) {
         if text.contains('\0') {
             return invalid("invalid exec op with a NUL byte in its process");
         }
     }
 
+    // Devices are given to containers by no worker: what has to have one must not run without.
+    if let Some(device) = op.cdi_devices.iter().find(|device| !device.optional) {
+        let name: String = device.name.chars().take(128).collect();
+        return invalid(format!("required device {name:?} is not registered (exec.meta.cdi is not supported)"));
+    }
+    // Those that are missing are no part of the key.
+    op.cdi_devices.clear();
+
     let mut used = vec![false; inputs];
+    let declared = op.mounts.iter().filter(|mount| declares_output(mount)).count();
     let mut outputs: u32 = 0;
     let mut mounts = Vec::with_capacity(op.mounts.len());
     for mount in &op.mounts {
-        let spec = exec_mount(mount, inputs, outputs)?;
+        let spec = exec_mount(mount, inputs, declared, outputs)?;
         if let Some(input) = spec.input {
             used[input] = true;
         }
@@ -99,7 +115,14 @@ fn exec(op: pb::ExecOp, inputs: usize) -> Result<ExecSpec> {
     Ok(ExecSpec { op, mounts, outputs })
 }
 
-fn exec_mount(mount: &pb::Mount, inputs: usize, next_output: u32) -> Result<MountSpec> {
+/// Whether a mount can become a result and says so; clients leave the field at 0 for the other kinds.
+fn declares_output(mount: &pb::Mount) -> bool {
+    let kind = pb::MountType::try_from(mount.mount_type);
+    matches!(kind, Ok(pb::MountType::Bind | pb::MountType::Cache)) && mount.output != pb::SKIP_OUTPUT
+}
+
+/// `declared` mounts have outputs; the next one becomes result `next_output`.
+fn exec_mount(mount: &pb::Mount, inputs: usize, declared: usize, next_output: u32) -> Result<MountSpec> {
     let dest = &mount.dest;
     let Ok(kind) = pb::MountType::try_from(mount.mount_type) else {
         return invalid(format!("invalid mount type {} for {dest}", mount.mount_type));
@@ -140,22 +163,13 @@ fn exec_mount(mount: &pb::Mount, inputs: usize, next_output: u32) -> Result<Moun
             None => return invalid(format!("missing input {value}")),
         },
     };
-    // Only these can become results; clients leave the field at 0 for the others.
-    let has_output =
-        matches!(kind, pb::MountType::Bind | pb::MountType::Cache) && mount.output != pb::SKIP_OUTPUT;
-    let output = if has_output {
-        // Results are in the order of the mounts, whatever consumers think: any other numbers would
-        // hand them the wrong trees.
-        if mount.output != i64::from(next_output) {
-            return invalid(format!(
-                "invalid output {} of mount {dest}, expected {next_output}",
-                mount.output
-            ));
+    let output = if declares_output(mount) {
+        if index(mount.output, declared).is_none() {
+            return invalid(format!("invalid output {} of mount {dest}, {declared} provided", mount.output));
         }
-        if kind == pb::MountType::Cache && input.is_none() {
-            return invalid(format!("invalid output of cache mount {dest} without an input"));
-        }
-        Some(next_output)
+        // Results are in the order of the mounts, whatever their numbers say: that is what keys of caches
+        // and graphs of other clients mean. A cache mount hands on its input, so without one it is none.
+        (kind == pb::MountType::Bind || input.is_some()).then_some(next_output)
     } else {
         None
     };

@@ -77,6 +77,8 @@ fn key(op: &[u8]) -> Result<KeyMap, String> {
 /// Ops for which the original makes a key and fails, or does something else than was asked, when
 /// they run. They are refused when they are loaded: part of the reason.
 const REFUSED: &[&str] = &[
+    // Refused while it is loaded, where the original finds no device.
+    "is not registered",
     "mount options for",
     "has no input",
     "is not used",

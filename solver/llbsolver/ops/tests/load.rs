@@ -43,8 +43,14 @@ fn load(definition: pb::Definition) -> Result<Loaded, String> {
 
 /// Loads one op with some inputs.
 fn load_op(inputs: usize, payload: Op) -> Result<OpSpec, String> {
-    let sources: Vec<RawOp> = (0..inputs).map(|at| source(&at.to_string())).collect();
-    let tested = op(&sources.iter().collect::<Vec<_>>(), payload);
+    load_edges(&(0..inputs).collect::<Vec<_>>(), payload)
+}
+
+/// Loads one op whose inputs are these sources by number.
+fn load_edges(edges: &[usize], payload: Op) -> Result<OpSpec, String> {
+    let count = edges.iter().max().map_or(0, |most| most + 1);
+    let sources: Vec<RawOp> = (0..count).map(|at| source(&at.to_string())).collect();
+    let tested = op(&edges.iter().map(|&at| &sources[at]).collect::<Vec<_>>(), payload);
     let last = last(&tested);
     let all: Vec<&RawOp> = sources.iter().chain([&tested, &last]).collect();
     let loaded = load(definition(&all))?;
@@ -100,7 +106,7 @@ fn passthrough(outputs: &[i64]) -> Op {
 }
 
 #[test]
-fn every_index_outside_is_refused() {
+fn a1_15_every_index_outside_is_refused() {
     for bad in BAD {
         let cases = [
             (1, exec(vec![mount("/", bad, 0)])),
@@ -138,7 +144,7 @@ fn passthrough_of(from: &RawOp) -> RawOp {
 }
 
 #[test]
-fn payloads_and_edge_lists_must_agree() {
+fn a1_22_a1_23_payloads_and_edge_lists_must_agree() {
     let refused = [
         (0, merge(&[]), "invalid merge op with no inputs"),
         (3, merge(&[0, 1]), "it lists 2 inputs and has 3"),
@@ -153,9 +159,9 @@ fn payloads_and_edge_lists_must_agree() {
         (1, diff(-1, -1), "it uses 0 inputs and has 1"),
         (2, build(0), "input 1 of 2 is not used"),
         (2, exec(vec![mount("/", 0, 0)]), "input 1 of 2 is not used"),
-        (1, exec(vec![mount("/", 0, 1)]), "invalid output 1 of mount /, expected 0"),
-        (1, exec(vec![mount("/", 0, 1), mount("/m", 0, 0)]), "invalid output 1"),
-        (1, exec(vec![mount("/", 0, 0), mount("/m", 0, 0)]), "invalid output 0 of mount /m"),
+        (1, exec(vec![mount("/", 0, 1)]), "invalid output 1 of mount /, 1 provided"),
+        (1, exec(vec![mount("/", 0, 1), mount("/m", 0, -1)]), "invalid output 1 of mount /, 1 provided"),
+        (1, exec(vec![mount("/", 0, 0), mount("/m", 0, 2)]), "invalid output 2 of mount /m, 2 provided"),
         (1, exec(vec![mount("/m", 0, 0)]), "invalid exec op with no rootfs"),
         (1, exec(vec![mount("/", 0, 0), mount("/", 0, 1)]), "2 mounts at /"),
         (0, exec(vec![mount("/", -1, -1)]), "mount / has no input"),
@@ -197,7 +203,7 @@ fn payloads_and_edge_lists_must_agree() {
 }
 
 #[test]
-fn missing_parts_are_refused() {
+fn a1_05_a1_15_missing_parts_are_refused() {
     let cases = [
         Op::Exec(pb::ExecOp::default()),
         Op::Exec(pb::ExecOp { meta: Some(pb::Meta::default()), ..Default::default() }),
@@ -230,6 +236,66 @@ fn missing_parts_are_refused() {
         let ok = self::mount("/", -1, 0);
         assert!(load_op(0, exec(vec![ok, mount])).is_err(), "{field}");
     }
+}
+
+#[test]
+fn results_of_an_exec_are_in_the_order_of_its_mounts() {
+    let outputs = |mounts: Vec<pb::Mount>| match load_op(1, exec(mounts)).expect("valid") {
+        OpSpec::Exec(spec) => {
+            let outputs: Vec<_> = spec.mounts.iter().map(|mount| mount.output).collect();
+            assert_eq!(outputs.iter().flatten().count(), spec.outputs as usize);
+            outputs
+        }
+        other => panic!("{other:?}"),
+    };
+    let root = || mount("/", 0, -1);
+    // Other daemons do not look at the numbers; graphs with any of these build there.
+    for (first, second) in [(0, 1), (1, 0), (0, 0), (1, 1)] {
+        let mounts = vec![root(), mount("/a", -1, first), mount("/b", -1, second)];
+        assert_eq!(outputs(mounts), [None, Some(0), Some(1)], "{first} {second}");
+    }
+    let cache = |input| pb::Mount {
+        mount_type: pb::MountType::Cache.into(),
+        cache_opt: Some(pb::CacheOpt::default()),
+        ..mount("/c", input, 0)
+    };
+    assert_eq!(outputs(vec![root(), cache(0), mount("/a", -1, 1)]), [None, Some(0), Some(1)]);
+    // It hands on its input, and there is none.
+    assert_eq!(outputs(vec![root(), cache(-1), mount("/a", -1, 1)]), [None, None, Some(0)]);
+}
+
+#[test]
+fn a_process_starts_in_an_absolute_directory() {
+    let at = |cwd: &str| {
+        let Op::Exec(mut op) = exec(vec![mount("/", 0, 0)]) else { panic!("an exec op") };
+        op.meta.get_or_insert_default().cwd = cwd.to_owned();
+        load_op(1, Op::Exec(op))
+    };
+    for bad in ["", ".", "x", "./x", "..", "~", "\0/"] {
+        let error = at(bad).expect_err(bad);
+        assert!(error.contains("working directory") && error.contains("not absolute"), "{error}");
+    }
+    for good in ["/", "/x/../y", "//"] {
+        at(good).unwrap_or_else(|error| panic!("{good}: {error}"));
+    }
+}
+
+#[test]
+fn a_required_device_that_nobody_has_is_refused() {
+    let with = |devices: &[(&str, bool)]| {
+        let Op::Exec(mut op) = exec(vec![mount("/", 0, 0)]) else { panic!("an exec op") };
+        op.cdi_devices = devices
+            .iter()
+            .map(|&(name, optional)| pb::CdiDevice { name: name.to_owned(), optional })
+            .collect();
+        load_op(1, Op::Exec(op))
+    };
+    let error = with(&[("vendor.com/fpga=0", true), ("vendor.com/gpu=all", false)]).expect_err("required");
+    assert!(error.contains("required device \"vendor.com/gpu=all\" is not registered"), "{error}");
+    assert!(error.contains("exec.meta.cdi"), "{error}");
+    let without = with(&[]).expect("no device");
+    let optional = with(&[("vendor.com/fpga=0", true), ("vendor.com/gpu=all", true)]);
+    assert_eq!(optional.expect("both may be missing"), without, "and have the key of a step without");
 }
 
 #[test]
@@ -356,7 +422,7 @@ fn capabilities_are_checked() {
 }
 
 #[test]
-fn long_and_doubling_graphs_are_linear() {
+fn a4_04_long_and_doubling_graphs_are_linear() {
     let mut ops = vec![source("s")];
     for _ in 0..20_000 {
         let below = &ops[ops.len() - 1];
@@ -410,12 +476,83 @@ fn any_op() -> impl Strategy<Value = Op> {
         indexes().prop_map(|indexes| passthrough(&indexes)),
         (any_index(), any_index()).prop_map(|(lower, upper)| diff(lower, upper)),
         any_index().prop_map(build),
+        "(local://)?[a-z/.]{0,4}"
+            .prop_map(|identifier| { Op::Source(pb::SourceOp { identifier, attrs: vec![] }) }),
     ]
+}
+
+/// Each kind of op that uses exactly `n` edges, and whether it may have edges that are only waited for.
+fn exact(n: usize) -> Vec<(Op, bool)> {
+    let indexes: Vec<i64> = (0..).take(n).collect();
+    let mounts = |first: i64| {
+        let rest = indexes.iter().skip(1).map(|&at| mount(&format!("/{at}"), at, -1));
+        [mount("/", first, 0)].into_iter().chain(rest).collect()
+    };
+    // One action: an index behind the inputs would be that of another action's tree.
+    let actions = match n {
+        0 => Some(mkdir(-1, -1, 0)),
+        1 => Some(mkdir(0, -1, 0)),
+        2 => Some(mkdir(0, 1, 0)),
+        3 => Some(pb::FileAction { input: 0, secondary_input: 1, ..owned_by(2) }),
+        _ => None,
+    };
+    let builds = indexes.iter().map(|&input| {
+        let key = if input == 0 { pb::LLB_DEFINITION_INPUT.to_owned() } else { input.to_string() };
+        (key, pb::BuildInput { input })
+    });
+    let mut all = vec![
+        (exec(mounts(if n == 0 { -1 } else { 0 })), false),
+        (passthrough(&indexes), true),
+        (merge(&indexes), false),
+        (
+            Op::Build(pb::BuildOp {
+                builder: pb::LLB_BUILDER,
+                inputs: pb::map::from_map(builds),
+                ..Default::default()
+            }),
+            false,
+        ),
+    ];
+    all.extend(actions.map(|action| (file(vec![action]), false)));
+    match n {
+        0 => all.extend([
+            (diff(-1, -1), false),
+            (Op::Source(pb::SourceOp { identifier: "local://x".to_owned(), attrs: vec![] }), false),
+        ]),
+        1 => all.extend([(diff(0, -1), false), (diff(-1, 0), false)]),
+        2 => all.push((diff(0, 1), false)),
+        _ => {}
+    }
+    if n == 0 {
+        // These need at least one.
+        all.retain(|(op, _)| !matches!(op, Op::Merge(_) | Op::Build(_) | Op::Passthrough(_)));
+    }
+    all
+}
+
+#[test]
+fn a1_23_edge_lists_that_do_not_fit_are_refused() {
+    for n in 0..5 {
+        for (payload, may_wait) in exact(n) {
+            load_edges(&(0..n).collect::<Vec<_>>(), payload.clone())
+                .unwrap_or_else(|error| panic!("{n} edges for {payload:?}: {error}"));
+            // The same tree twice is no contradiction, nor is another order: they are other graphs.
+            load_edges(&vec![0; n], payload.clone()).expect("one tree several times");
+            load_edges(&(0..n).rev().collect::<Vec<_>>(), payload.clone()).expect("another order");
+            for other in (0..8).filter(|&other| other < n || (other > n && !may_wait)) {
+                // Longer by new trees, and by the first one again.
+                for edges in [(0..other).collect::<Vec<_>>(), vec![0; other]] {
+                    let result = load_edges(&edges, payload.clone());
+                    assert!(result.is_err(), "{other} edges instead of {n} for {payload:?}");
+                }
+            }
+        }
+    }
 }
 
 proptest! {
     #[test]
-    fn what_is_loaded_can_be_relied_on(inputs in 0usize..5, payload in any_op()) {
+    fn a1_15_a1_21_what_is_loaded_can_be_relied_on(inputs in 0usize..5, payload in any_op()) {
         let Ok(spec) = load_op(inputs, payload) else { return Ok(()) };
         match spec {
             OpSpec::File(spec) => {

@@ -510,7 +510,7 @@ async fn definitions_are_found_in_results() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn definitions_do_not_nest_without_end() {
+async fn a3_07_definitions_do_not_nest_without_end() {
     let fixture = Fixture::new().await;
     let inner = files(&[("/f", "")]);
     let mut ops = nested(&[&inner]);
