@@ -18,7 +18,7 @@ mod stubs;
 pub use caps::{DEFAULT_CAPABILITIES, current_capabilities};
 pub use etc::{DEFAULT_HOSTNAME, DnsConfig, EtcFiles, hosts_text};
 pub use generate::{SpecInput, cgroups_path, exec_process, generate};
-pub use mounts::check_destination;
+pub use mounts::{check_destination, check_root};
 pub use prepare::PreparedMounts;
 pub use seccomp::default_profile;
 pub use stubs::{MountStubs, StubKind};

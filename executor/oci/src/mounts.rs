@@ -1,11 +1,39 @@
 use buildkit_executor::Error;
-use buildkit_util_system::{Root, path};
+use buildkit_util_system::{FileKind, Root, path};
 
 use crate::spec::SpecMount;
 
 /// Trees that the runtime mounts for the kernel. What hides or replaces a part of them disarms
 /// masked paths and security modules.
 const RESERVED: [&str; 2] = ["/proc", "/sys"];
+
+/// Directories of the root file system that the runtime fills by their names, before anything confines it: runc
+/// makes nodes and links in `/dev` wherever a link leads, on the machine as well.
+const FILLED: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+/// Refuses root file systems in which the runtime would write elsewhere.
+///
+/// # Errors
+/// [`Error::Invalid`] when `/dev`, `/proc` or `/sys` is a symbolic link.
+pub fn check_root(root: &Root) -> Result<(), Error> {
+    for name in FILLED {
+        let stat = root.resolve_no_follow(name).and_then(|handle| handle.stat());
+        match stat {
+            Ok(stat) if stat.kind == FileKind::Symlink => {
+                return Err(Error::Invalid(format!("`{name}` of the root file system is a symbolic link")));
+            }
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                return Err(Error::Io {
+                    action: format!("look at `{name}` of the root file system"),
+                    source: error.into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Where a mount for `dest` goes: absolute and clean; relative ones start at `cwd`.
 ///
@@ -100,6 +128,24 @@ mod tests {
             ("", "c", "/c"),
         ] {
             assert_eq!(check_destination(&root, cwd, dest).expect(dest), expect);
+        }
+    }
+
+    #[test]
+    fn a2_03_a2_05_links_are_not_filled() {
+        for name in ["dev", "proc", "sys"] {
+            let dir = tempfile::tempdir().expect("directory");
+            let root = Root::open(dir.path()).expect("root");
+            check_root(&root).expect("the runtime makes them");
+            root.mkdir_all(name, 0o755, None).expect("directory");
+            check_root(&root).expect("a directory");
+            root.remove(name).expect("removes");
+            for to in ["/x", "x", "..", "/nowhere"] {
+                root.symlink(to, name).expect("link");
+                let error = check_root(&root).expect_err(to).to_string();
+                assert!(error.contains(&format!("`/{name}`")) && error.contains("symbolic link"), "{error}");
+                root.remove(name).expect("removes");
+            }
         }
     }
 

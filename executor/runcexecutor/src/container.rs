@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use buildkit_executor::{Error, ExecMount, Meta};
 use buildkit_executor_oci::spec::Process;
 use buildkit_executor_oci::{
-    EtcFiles, MountStubs, PreparedMounts, SpecInput, StubKind, check_destination, generate, hosts_text,
+    EtcFiles, MountStubs, PreparedMounts, SpecInput, StubKind, check_destination, check_root, generate, hosts_text,
 };
 use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_snapshot::Mount;
@@ -79,6 +79,7 @@ impl Container {
 
         let rootfs = mounts.root(root)?;
         let confined = Root::open(&rootfs).map_err(system("open the root file system"))?;
+        check_root(&confined)?;
         let user = lookup_user(&confined, &meta.user).map_err(|error| Error::Invalid(error.to_string()))?;
 
         let mut spec_mounts = Vec::with_capacity(exec_mounts.len());
