@@ -97,6 +97,11 @@ impl Bus {
         self.shared.state.lock().closed
     }
 
+    /// About how many bytes of memory the events take.
+    pub fn size(&self) -> usize {
+        self.shared.state.lock().events.iter().flatten().map(Event::size).sum()
+    }
+
     /// A reader that starts at the first event.
     pub fn subscribe(&self) -> Subscription {
         Subscription { shared: self.shared.clone(), next: 0 }

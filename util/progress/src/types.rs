@@ -148,6 +148,26 @@ pub enum Event {
     Warning(VertexWarning),
 }
 
+impl Event {
+    /// About how many bytes of memory it takes.
+    pub(crate) fn size(&self) -> usize {
+        let parts = match self {
+            Self::Vertex(vertex) => {
+                vertex.name.len() + vertex.error.len() + vertex.inputs.len() * size_of::<Digest>()
+            }
+            Self::Status(status) => status.id.len() + status.name.len(),
+            Self::Log(log) => log.data.len(),
+            Self::Warning(warning) => {
+                let source = warning.source_info.as_ref().map_or(0, |info| info.data.len());
+                let detail: usize = warning.detail.iter().map(|line| size_of::<Bytes>() + line.len()).sum();
+                warning.short.len() + detail + source + warning.ranges.len() * size_of::<Range>()
+            }
+        };
+        // Each event has a place of the largest kind.
+        size_of::<Self>() + parts
+    }
+}
+
 /// Several changes at once, in the shape of the control API's `StatusResponse`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SolveStatus {
