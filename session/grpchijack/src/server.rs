@@ -3,6 +3,7 @@ use std::pin::Pin;
 use buildkit_api_services_control::BytesMessage;
 use buildkit_session::{Headers, SessionManager};
 use buildkit_util_appcontext as tasks;
+use buildkit_util_grpcerrors::RemoteError;
 use futures::{Stream, StreamExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::KeyAndValueRef;
@@ -30,7 +31,8 @@ pub fn serve(manager: &SessionManager, request: Request<Streaming<BytesMessage>>
     let session = tasks::spawn(async move {
         if let Err(error) = manager.serve(tunnel, headers).await {
             tracing::debug!(%error, "session failed");
-            let _ = errors.send(Outgoing(Err(Status::unavailable(error.to_string())))).await;
+            let status = RemoteError::from_error(&error).into();
+            let _ = errors.send(Outgoing(Err(status))).await;
         }
     });
     // When the client hangs up, the stream is dropped, and the session with it.
