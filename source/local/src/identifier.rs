@@ -7,6 +7,10 @@ use buildkit_util_gojson::Object;
 /// A list as Go has it: none is not the same as empty in a key.
 type List = Option<Vec<String>>;
 
+/// Most bytes of a list of patterns. They are sent to the client with the call and matched against every path,
+/// so more than people write is an error, as in a `.dockerignore`.
+const MAX_LIST: usize = 1 << 20;
+
 /// What the attributes of a local source say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -27,6 +31,12 @@ impl Options {
         let mut options = Self { name: identifier.reference.clone(), ..Self::default() };
         for (key, value) in &identifier.attrs {
             let list = || {
+                if value.len() > MAX_LIST {
+                    return Err(Error::Invalid(format!(
+                        "Value for `{key}` has {} bytes, at most {MAX_LIST} are allowed",
+                        value.len()
+                    )));
+                }
                 serde_json::from_str::<List>(value)
                     .map_err(|error| Error::Invalid(format!("Invalid value for `{key}`: {error}")))
             };
@@ -152,5 +162,23 @@ mod tests {
         );
         assert!(parse(&[("local.includepattern", "{")]).is_err());
         assert!(parse(&[("local.metadatatransfer", "yes")]).is_err());
+    }
+
+    #[test]
+    fn a4_03_lists_of_patterns_are_bounded() {
+        for key in [
+            "local.includepattern",
+            "local.excludepatterns",
+            "local.followpaths",
+            "local.metadatatransferexclude",
+        ] {
+            let list = |patterns: usize| serde_json::to_string(&vec!["**/x"; patterns]).expect("a list");
+            assert!(parse(&[(key, &list(100_000))]).is_ok(), "{key}");
+            let error = parse(&[(key, &list(200_000))]).expect_err("too long");
+            assert!(
+                error.to_string().contains(key) && error.to_string().contains("at most 1048576"),
+                "{error}"
+            );
+        }
     }
 }
