@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_hostile_paths() {
+    fn a1_17_hostile_paths_are_refused() {
         let long = "a".repeat(5000);
         for bad in ["..", ".", "", "a//b", "a/./b", "a/../b", "../x", "/a", "a/", "a\0b", &long, "a/.."] {
             for first in [file(bad), dir(bad)] {
@@ -204,6 +204,10 @@ mod tests {
             deep.push(dir(&vec!["d"; depth].join("/")));
         }
         assert!(check(&deep).is_err());
+        assert!(check(&[dir(&vec!["d"; 10_000].join("/"))]).is_err());
+        // Here a backslash is a byte of a name like any other: it leads nowhere.
+        check(&[dir("..\\"), file("..\\..\\x"), file("C:\\x"), file("\\"), file("\\\\host\\x")])
+            .expect("names");
     }
 
     #[test]

@@ -269,7 +269,7 @@ async fn hashes_what_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_streams_are_refused() {
+async fn a1_17_hostile_streams_are_refused() {
     let outer = tempfile::tempdir().expect("temporary directory");
     let link = |path: &str, target: &str| Stat {
         path: path.to_owned(),
@@ -287,6 +287,9 @@ async fn hostile_streams_are_refused() {
         ("below a link", vec![stat_packet(link("a", "..")), stat_packet(file("a/x")), last_stat()]),
         ("below a file", vec![stat_packet(file("a")), stat_packet(file("a/x"))]),
         ("no parent", vec![stat_packet(file("a/x"))]),
+        ("deep", (1..10_000).map(|depth| stat_packet(dir(&vec!["d"; depth].join("/")))).collect()),
+        ("deep at once", vec![stat_packet(dir(&vec!["d"; 10_000].join("/")))]),
+        ("below a backslash", vec![stat_packet(file("..\\")), stat_packet(file("..\\/../x"))]),
         ("link to unknown", vec![stat_packet(hard("a", "../canary")), last_stat()]),
         ("link to link", vec![stat_packet(link("a", "x")), stat_packet(hard("b", "a")), last_stat()]),
         ("data nobody asked for", vec![stat_packet(dir("a")), data(0, b"x")]),

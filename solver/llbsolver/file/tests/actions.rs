@@ -253,7 +253,7 @@ fn owners_come_from_the_files_of_the_tree() {
 }
 
 #[test]
-fn hostile_user_files_are_refused_or_empty() {
+fn a1_13_hostile_user_files_are_refused_or_empty() {
     let chown = pb::ChownOpt { user: None, group: named("x") };
     let big = Tree::new();
     fs::create_dir(big.path("etc")).expect("directory");
