@@ -1,6 +1,6 @@
 //! Builds that work.
 
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 
 use buildkit_client_llb::{
     Constraints, FileActions, Mount, copy, diff, local, mkdir, mkfile, rm, scratch, symlink,
@@ -124,15 +124,4 @@ fn cache_mounts_keep_their_files_and_secrets_leave_none() {
     let found =
         buildkit_util_testutil::Run::new("grep").args(["-r", "-l", canary]).arg(sandbox.daemon.dir()).run();
     assert_eq!(found.stdout, "", "the secret is on disk");
-}
-
-#[test]
-fn special_files_pass_as_what_they_are() {
-    // A1-20: nothing opens a FIFO.
-    let sandbox = Sandbox::new();
-    let made = shell(&base(), "mkfifo /out/pipe; ln -s /nowhere /out/link; echo x > /out/file");
-    let copied = scratch().file(FileActions::from(copy(&made, "/", "/").contents_only()));
-    let out = sandbox.export(&copied);
-    assert!(fs_err::symlink_metadata(out.join("pipe")).unwrap().file_type().is_fifo());
-    assert!(fs_err::symlink_metadata(out.join("link")).unwrap().file_type().is_symlink());
 }

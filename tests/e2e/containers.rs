@@ -1,18 +1,19 @@
 //! What a container may see and do.
 
-use buildkit_client_llb::{FileActions, Mount, Network, mkdir, mkfile, symlink};
+use buildkit_client_llb::{FileActions, Mount, Network, mkdir, mkfile, scratch, symlink};
 use buildkit_util_testutil::Run;
 
 use crate::sandbox::{Sandbox, base, shell};
 
 #[test]
-fn a2_07_and_a4_17_containers_are_confined() {
+fn a2_07_a4_17_containers_are_confined() {
     let sandbox = Sandbox::new();
     let result = sandbox.script(
         "{ grep -E '^(CapInh|CapAmb|CapEff|NoNewPrivs|Seccomp):' /proc/self/status; id -u; \
-         head -c 1 /proc/kcore | wc -c; mknod /tmp/block b 8 0 && dd if=/tmp/block of=/dev/null count=1 2>/dev/null && echo read a device; \
+         echo kcore $(head -c 1 /proc/kcore | wc -c); echo keys $(cat /proc/keys /proc/timer_list /proc/sched_debug | wc -c); mknod /tmp/block b 8 0 && dd if=/tmp/block of=/dev/null count=1 2>/dev/null && echo read a device; \
          mount -t tmpfs x /tmp 2>/dev/null && echo mounted; echo 1 2>/dev/null > /proc/sys/kernel/core_pattern && echo wrote; \
-         ls /sys/firmware | wc -l; ls -1 /proc/self/fd | wc -l; } > /out/result 2>/dev/null; true",
+         echo firmware $(ls /sys/firmware | wc -l); echo powercap $(ls /sys/devices/virtual/powercap | wc -l); \
+         echo descriptors $(ls /proc/self/fd); } > /out/result 2>/dev/null; true",
     );
     let value = |name: &str| {
         result.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default().to_owned()
@@ -23,6 +24,11 @@ fn a2_07_and_a4_17_containers_are_confined() {
     );
     assert_eq!(value("CapEff:"), "00000000a80425fb", "the default set of fourteen");
     assert_eq!(value("Seccomp:"), "2");
+    for masked in ["kcore", "keys", "firmware", "powercap"] {
+        assert_eq!(value(&format!("{masked} ")), "0", "{masked}: {result}");
+    }
+    // The three of a process, and the directory that is being listed.
+    assert_eq!(value("descriptors "), "0 1 2 3", "{result}");
     for escape in ["read a device", "mounted", "wrote"] {
         assert!(!result.contains(escape), "{result}");
     }
@@ -73,26 +79,55 @@ fn a1_07_mount_stubs_are_not_removed_through_links() {
     }
 }
 
+/// Names below a directory, with what files hold.
+fn content(dir: &std::path::Path) -> Vec<(String, String)> {
+    let read = |entry: fs_err::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Whatever else came there is not opened.
+        let is_file = entry.file_type().unwrap().is_file();
+        (name, if is_file { fs_err::read_to_string(entry.path()).unwrap() } else { String::new() })
+    };
+    let mut all: Vec<_> = fs_err::read_dir(dir).unwrap().map(|entry| read(entry.unwrap())).collect();
+    all.sort();
+    all
+}
+
 #[test]
 fn a2_22_links_in_an_image_do_not_lead_out() {
     let mut sandbox = Sandbox::new();
     let canary = sandbox.path("canary");
     fs_err::create_dir_all(&canary).unwrap();
-    for name in ["resolv.conf", "hosts"] {
+    for name in ["resolv.conf", "hosts", "hostname", "secrets"] {
         fs_err::write(canary.join(name), "canary").unwrap();
     }
+    let before = content(&canary);
     let target = canary.display().to_string();
-    let hostile = base().file(
-        FileActions::from(buildkit_client_llb::rm("/etc"))
-            .then(symlink(&target, "/etc"))
-            .then(mkdir("/x", 0o755))
-            .then(mkfile("/x/y", 0o644, "")),
-    );
-    let _ = sandbox
-        .build(&shell(&hostile, "echo broken > /etc/resolv.conf; echo broken > /etc/hosts; true"))
-        .run();
-    for name in ["resolv.conf", "hosts"] {
-        assert_eq!(fs_err::read_to_string(canary.join(name)).unwrap(), "canary");
+    let file = |name: &str| format!("{target}/{name}");
+    let links = [
+        ("/etc", target.clone()),
+        ("/etc/resolv.conf", file("resolv.conf")),
+        ("/etc/hosts", file("hosts")),
+        ("/etc/hosts", file("new")),
+        ("/etc/hosts", "/proc/self/root/../..".to_owned() + &file("hosts")),
+        ("/run", target.clone()),
+        ("/tmp", target.clone()),
+        ("/dev", target.clone()),
+    ];
+    for (path, to) in links {
+        let remove = buildkit_client_llb::rm(path).allow_not_found();
+        let hostile = base().file(FileActions::from(remove).then(symlink(&to, path)));
+        // What the daemon mounts there, and what the process writes there.
+        let script = "for f in /etc/resolv.conf /etc/hosts /run/secrets/s /run/new /tmp/new /dev/new; do \
+                      echo broken 2>/dev/null > $f; done; true";
+        let run = hostile
+            .run()
+            .args(["/bin/sh", "-c", script])
+            .secret(buildkit_client_llb::Secret::file("s", "/run/secrets/s"))
+            .mount("/tmp/mounted", Mount::tmpfs(0));
+        let secret = format!("id=s,src={}", sandbox.path("rootfs/etc/passwd").display());
+        // It may fail or not.
+        let _ = sandbox.build(&run.done().root()).args(["--secret", &secret]).run();
+        assert_eq!(content(&canary), before, "{path} -> {to}");
     }
     sandbox.assert_serves("after links");
 }
@@ -104,6 +139,72 @@ fn a2_05_system_directories_are_not_mounted_over() {
         let state = base().run().args(["/bin/true"]).mount(target, Mount::tmpfs(0)).done().root();
         sandbox.build(&state).run().assert_fails();
     }
+}
+
+#[test]
+fn a2_05_system_directories_are_not_links() {
+    let mut sandbox = Sandbox::new();
+    let canary = sandbox.path("canary");
+    fs_err::create_dir_all(&canary).unwrap();
+    fs_err::write(canary.join("there"), "there").unwrap();
+    for path in ["/proc", "/sys"] {
+        for to in ["/fake", "fake", "/", &canary.display().to_string()] {
+            let hostile = base().file(FileActions::from(mkdir("/fake", 0o755)).then(symlink(to, path)));
+            // A process that sees another /proc could be told that it is confined.
+            let script = "grep -q Seccomp:.2 /proc/self/status && [ -d /sys/kernel ] && echo ran-confined";
+            let output = sandbox.build(&shell(&hostile, script)).run();
+            let text = output.text();
+            let ran = output.status.success();
+            assert!(!ran || text.contains("ran-confined\n"), "{path} -> {to}: {text}");
+            // Nothing is mounted elsewhere either.
+            assert_eq!(content(&canary), [("there".to_owned(), "there".to_owned())], "{path} -> {to}");
+        }
+    }
+    sandbox.assert_serves("after links");
+}
+
+#[test]
+fn a2_20_names_are_no_mount_options() {
+    let mut sandbox = Sandbox::new();
+    for odd in [
+        "x,rshared",
+        "x,bind-propagation=rshared",
+        "x\nrshared",
+        "x:rshared",
+        "x,dev,suid,upperdir=y",
+        "x rshared",
+    ] {
+        let target = format!("/m/{odd}");
+        let tree = scratch().file(FileActions::from(mkdir(odd, 0o755)).then(mkfile(
+            &format!("{odd}/in"),
+            0o644,
+            "",
+        )));
+        let state = base()
+            .run()
+            .args(["/bin/sh", "-c", "cat /proc/self/mountinfo > /out/result; ls -d /m/x* /sel/in"])
+            .mount(&target, Mount::tmpfs(0))
+            .mount(&format!("{target}-cache"), Mount::cache(odd, buildkit_client_llb::CacheSharing::Shared))
+            .mount("/sel", Mount::bind(&tree).selector(odd).readonly())
+            .mount("/out", Mount::scratch())
+            .done()
+            .mount("/out")
+            .unwrap();
+        let out = sandbox.export(&state);
+        let mounts = fs_err::read_to_string(out.join("result")).unwrap();
+        // As the kernel writes it.
+        let shown = target.replace(' ', "\\040").replace('\n', "\\012");
+        let places: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+        for place in [shown.clone(), format!("{shown}-cache")] {
+            assert!(places.contains(&place.as_str()), "{place}: {mounts}");
+        }
+        for line in mounts.lines() {
+            // Optional fields end with a dash; such as `shared:1` are there.
+            let fields: Vec<&str> = line.split(' ').skip(6).take_while(|field| *field != "-").collect();
+            assert!(!fields.iter().any(|field| field.starts_with("shared:")), "{line}");
+        }
+    }
+    sandbox.assert_serves("after odd names");
 }
 
 #[test]

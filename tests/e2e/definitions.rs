@@ -1,81 +1,20 @@
 //! Graphs that no builder makes, sent as any client could.
 
-use std::time::Duration;
-
-use buildkit_api_services_control::{SolveRequest, control_client::ControlClient};
 use buildkit_solver_pb::{
     BuildInput, BuildOp, ChownOpt, Definition, DiffOp, ExecOp, FileAction, FileActionCopy, FileActionMkDir,
-    FileActionMkFile, FileActionRm, FileOp, Input, LowerDiffInput, MergeInput, MergeOp, Meta, Mount,
-    NamedUserOpt, Op, PassthroughOp, SourceOp, UpperDiffInput, UserOpt, build_op, file_action::Action, op,
-    user_opt,
+    FileActionMkFile, FileActionRm, LowerDiffInput, MergeInput, MergeOp, Meta, Mount, NamedUserOpt, Op,
+    PassthroughOp, SourceOp, UpperDiffInput, UserOpt, build_op, file_action::Action, op, user_opt,
 };
 use bytes::Bytes;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
 
+use crate::client::{connect, solve};
+use crate::graph::{Graph, exec, file, input, mkdir, of, root_mount, with_input};
 use crate::sandbox::{Sandbox, base, shell};
 
 const ODD: [i64; 7] = [i64::MIN, i32::MIN as i64, -2, 1, 2, i32::MAX as i64, i64::MAX];
 
-/// Ops in the order of a definition.
-#[derive(Default)]
-struct Graph(Vec<Bytes>);
-
-impl Graph {
-    /// Adds an op and gives its digest.
-    fn add(&mut self, op: &Op) -> String {
-        let digest = op.digest().to_string();
-        self.0.push(op.encode_deterministic().into());
-        digest
-    }
-
-    /// Ends the graph with output 0 of `digest`.
-    fn finish(mut self, digest: &str) -> Definition {
-        self.add(&Op { inputs: vec![input(digest, 0)], ..Op::default() });
-        Definition { def: self.0, ..Definition::default() }
-    }
-}
-
-fn input(digest: &str, index: i64) -> Input {
-    Input { digest: digest.to_owned(), index }
-}
-
-fn of(inputs: Vec<Input>, op: op::Op) -> Op {
-    Op { inputs, op: Some(op), ..Op::default() }
-}
-
-fn file(inputs: Vec<Input>, actions: Vec<FileAction>) -> Op {
-    of(inputs, op::Op::File(FileOp { actions }))
-}
-
-fn mkdir(input: i64, output: i64) -> FileAction {
-    let action = Action::Mkdir(FileActionMkDir {
-        path: "/d".into(),
-        mode: 0o755,
-        timestamp: -1,
-        ..Default::default()
-    });
-    FileAction { input, secondary_input: -1, output, action: Some(action) }
-}
-
-/// A definition whose last op is `op` with one good input.
-fn with_input(op: impl FnOnce(String) -> Op) -> Definition {
-    let mut graph = Graph::default();
-    let good = graph.add(&file(vec![], vec![mkdir(-1, 0)]));
-    let last = graph.add(&op(good));
-    graph.finish(&last)
-}
-
-fn exec(mounts: Vec<Mount>) -> ExecOp {
-    let meta = Meta { args: vec!["/bin/true".into()], cwd: "/".into(), ..Meta::default() };
-    ExecOp { meta: Some(meta), mounts, ..ExecOp::default() }
-}
-
-fn root_mount(input: i64, output: i64) -> Mount {
-    Mount { input, output, dest: "/".into(), ..Mount::default() }
-}
-
-/// Payloads and edge lists that contradict each other (A1-15, A1-21 to A1-23), by name.
+/// Payloads and edge lists that contradict each other, by name.
 fn contradictions() -> Vec<(String, Definition)> {
     let mut all: Vec<(String, Definition)> = Vec::new();
     let mut add = |name: String, definition: Definition| all.push((name, definition));
@@ -282,41 +221,15 @@ fn contradictions() -> Vec<(String, Definition)> {
     all
 }
 
-async fn client(sandbox: &Sandbox) -> ControlClient<Channel> {
-    let channel = Endpoint::from_shared(format!("unix://{}", sandbox.daemon.socket().display()))
-        .expect("an address")
-        .http2_max_header_list_size(16 << 20)
-        .connect()
-        .await
-        .expect("a connection");
-    ControlClient::new(channel).max_encoding_message_size(64 << 20)
-}
-
-async fn solve(
-    client: &mut ControlClient<Channel>,
-    name: &str,
-    definition: Definition,
-) -> Result<(), tonic::Status> {
-    let request = SolveRequest {
-        r#ref: format!("test-{}", name.len()),
-        definition: Some(definition),
-        ..Default::default()
-    };
-    tokio::time::timeout(Duration::from_secs(60), client.solve(request))
-        .await
-        .unwrap_or_else(|_| panic!("{name}: no answer"))
-        .map(drop)
-}
-
 /// Runs definitions that nobody can build; gives those that were not refused as the client's fault.
 #[tokio::test(flavor = "multi_thread")]
-async fn a1_15_a1_23_contradictory_definitions_are_refused() {
+async fn a1_12_a1_15_a1_21_a1_22_a1_23_contradictory_definitions_are_refused() {
     let mut sandbox = Sandbox::new();
     let id = sandbox.daemon.id();
-    let mut client = client(&sandbox).await;
+    let channel = connect(&sandbox).await;
     let mut wrong = Vec::new();
     for (name, definition) in contradictions() {
-        match solve(&mut client, &name, definition).await {
+        match solve(&channel, &name, definition).await {
             Err(status) if status.code() == Code::InvalidArgument && !status.message().is_empty() => {}
             // Another daemon may know it; clients know this text.
             Err(status)
@@ -326,48 +239,8 @@ async fn a1_15_a1_23_contradictory_definitions_are_refused() {
     }
     assert_eq!(wrong, [""; 0], "{}", wrong.join("\n"));
     assert_eq!(sandbox.daemon.id(), id);
-    drop(client);
+    drop(channel);
     tokio::task::block_in_place(|| sandbox.assert_serves("after nonsense"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a4_04_huge_definitions_end_in_time() {
-    let mut sandbox = Sandbox::new();
-    let before = sandbox.daemon.census();
-    let mut client = client(&sandbox).await;
-    // A chain over a step that fails: deep recursion would end the daemon, and no step runs.
-    let mut graph = Graph::default();
-    let rm = FileActionRm { path: "/gone".into(), ..Default::default() };
-    let action = FileAction { input: -1, secondary_input: -1, output: 0, action: Some(Action::Rm(rm)) };
-    let first = graph.add(&file(vec![], vec![action]));
-    let mut last = first.clone();
-    for _ in 0..50_000 {
-        last = graph.add(&file(vec![input(&last, 0)], vec![mkdir(0, 0)]));
-    }
-    assert!(solve(&mut client, "deep", graph.finish(&last)).await.is_err());
-    // One op with more inputs than any tree has layers.
-    let mut graph = Graph::default();
-    let rm = FileActionRm { path: "/gone".into(), ..Default::default() };
-    let action = FileAction { input: -1, secondary_input: -1, output: 0, action: Some(Action::Rm(rm)) };
-    let first = graph.add(&file(vec![], vec![action]));
-    let inputs = (0..100_000).map(|input| MergeInput { input }).collect();
-    let last = graph.add(&of(vec![input(&first, 0); 100_000], op::Op::Merge(MergeOp { inputs })));
-    assert!(solve(&mut client, "wide", graph.finish(&last)).await.is_err());
-    // A diamond of 2^60 paths over 61 ops.
-    let mut graph = Graph::default();
-    let mut last = graph.add(&file(vec![], vec![mkdir(-1, 0)]));
-    for _ in 0..60 {
-        last = graph.add(&of(
-            vec![input(&last, 0), input(&last, 0)],
-            op::Op::Passthrough(PassthroughOp { id: "x".into(), outputs: vec![] }),
-        ));
-    }
-    let _ = solve(&mut client, "diamond", graph.finish(&last)).await;
-    drop(client);
-    tokio::task::block_in_place(|| {
-        sandbox.daemon.assert_nothing_left(&before);
-        sandbox.assert_serves("after bombs");
-    });
 }
 
 #[test]
@@ -411,4 +284,126 @@ fn a2_21_ids_of_caches_are_no_paths() {
     }
     sandbox.assert_serves("after ids");
     let _ = shell(&base(), "true");
+}
+
+/// Results without a tree: what a diff of nothing gives, and what is made of it.
+#[test]
+fn a1_21_a1_22_empty_results_are_empty_trees() {
+    let mut sandbox = Sandbox::new();
+    let nothing = || {
+        let sides = (Some(LowerDiffInput { input: -1 }), Some(UpperDiffInput { input: -1 }));
+        of(vec![], op::Op::Diff(DiffOp { lower: sides.0, upper: sides.1 }))
+    };
+    // The tested op on a merge of only empty trees; what its result holds, or that it fails.
+    let copy_of = |src: &str| {
+        let copy = FileActionCopy {
+            src: src.into(),
+            dest: "/".into(),
+            mode: -1,
+            timestamp: -1,
+            dir_copy_contents: true,
+            ..Default::default()
+        };
+        FileAction { input: -1, secondary_input: 0, output: 0, action: Some(Action::Copy(copy)) }
+    };
+    let merge = |inputs: Vec<_>| {
+        let list = (0..).take(inputs.len()).map(|input| MergeInput { input }).collect();
+        of(inputs, op::Op::Merge(MergeOp { inputs: list }))
+    };
+    let diff = |inputs: Vec<_>, lower, upper| {
+        let op = DiffOp {
+            lower: Some(LowerDiffInput { input: lower }),
+            upper: Some(UpperDiffInput { input: upper }),
+        };
+        of(inputs, op::Op::Diff(op))
+    };
+    let owner = UserOpt { user: Some(user_opt::User::ByName(NamedUserOpt { name: "u".into(), input: 0 })) };
+    let owned = Action::Mkdir(FileActionMkDir {
+        path: "/d".into(),
+        mode: 0o755,
+        timestamp: -1,
+        owner: Some(ChownOpt { user: Some(owner), group: None }),
+        ..Default::default()
+    });
+    let owned = FileAction { input: 0, secondary_input: -1, output: 0, action: Some(owned) };
+    let remove = FileActionRm { path: "/x".into(), ..Default::default() };
+    let remove = FileAction { input: 0, secondary_input: -1, output: 0, action: Some(Action::Rm(remove)) };
+    let passthrough =
+        |inputs| of(inputs, op::Op::Passthrough(PassthroughOp { id: "p".into(), outputs: vec![0] }));
+    let run = |inputs: Vec<_>, mounts| of(inputs, op::Op::Exec(exec(mounts)));
+    let at = |dest: &str, input, output, readonly| Mount {
+        dest: dest.into(),
+        input,
+        output,
+        readonly,
+        ..Mount::default()
+    };
+    type Make<'a> = Box<dyn Fn(buildkit_solver_pb::Input, buildkit_solver_pb::Input) -> Op + 'a>;
+    let cases: Vec<(&str, Make<'_>, Option<&[&str]>)> = vec![
+        ("itself", Box::new(|empty, _| passthrough(vec![empty])), Some(&[])),
+        ("merge", Box::new(|empty, _| merge(vec![empty.clone(), empty])), Some(&[])),
+        ("diff", Box::new(|empty, _| diff(vec![empty.clone(), empty], 0, 1)), Some(&[])),
+        ("diff to scratch", Box::new(|empty, _| diff(vec![empty], 0, -1)), Some(&[])),
+        ("directory", Box::new(|empty, _| file(vec![empty], vec![mkdir(0, 0)])), Some(&["d"])),
+        ("copy of all", Box::new(|empty, _| file(vec![empty], vec![copy_of("/")])), Some(&[])),
+        ("copy of a file", Box::new(|empty, _| file(vec![empty], vec![copy_of("/x")])), None),
+        ("removal", Box::new(|empty, _| file(vec![empty], vec![remove.clone()])), None),
+        // No list of users, nobody of this name: as in an image without one.
+        ("owner", Box::new(|empty, _| file(vec![empty], vec![owned.clone()])), Some(&["d"])),
+        ("root", Box::new(|empty, _| run(vec![empty], vec![root_mount(0, 0)])), None),
+        (
+            "mount",
+            Box::new(|empty, root| run(vec![root, empty], vec![root_mount(0, -1), at("/m", 1, 0, false)])),
+            Some(&[]),
+        ),
+        (
+            "read-only mount",
+            Box::new(|empty, root| run(vec![root, empty], vec![root_mount(0, -1), at("/m", 1, 0, true)])),
+            Some(&[]),
+        ),
+    ];
+    for (name, make, expect) in cases {
+        let mut graph = Graph::default();
+        let (first, second) =
+            (graph.add(&nothing()), graph.add(&passthrough(vec![input(&nothing().digest().to_string(), 0)])));
+        let empty = graph.add(&merge(vec![input(&first, 0), input(&second, 0)]));
+        let local = SourceOp { identifier: "local://rootfs".into(), attrs: vec![] };
+        let local = graph.add(&of(vec![], op::Op::Source(local)));
+        let last = graph.add(&make(input(&empty, 0), input(&local, 0)));
+        let out = sandbox.path("out");
+        let _ = fs_err::remove_dir_all(&out);
+        let build = sandbox.build_definition(graph.finish(&last).encode_deterministic());
+        let output = build.args(crate::sandbox::to_directory(&out)).run();
+        match expect {
+            None => drop(output.assert_fails()),
+            Some(names) => {
+                let text = output.text();
+                assert!(output.status.success(), "{name}: {text}");
+                let found = fs_err::read_dir(&out).into_iter().flatten().flatten();
+                let found: Vec<_> =
+                    found.map(|entry| entry.file_name().into_string().expect("a name")).collect();
+                assert_eq!(found, names, "{name}");
+            }
+        }
+    }
+    assert!(!sandbox.daemon.log().contains("panicked"), "{}", sandbox.daemon.log());
+    sandbox.assert_serves("after empty trees");
+}
+
+/// Devices are given to no container: a step that must have one does not run without.
+#[test]
+fn steps_do_not_run_without_a_required_device() {
+    let sandbox = Sandbox::new();
+    let build = |optional| {
+        let device = buildkit_solver_pb::CdiDevice { name: "vendor.com/gpu=all".into(), optional };
+        let mut graph = Graph::default();
+        let local = SourceOp { identifier: "local://rootfs".into(), attrs: vec![] };
+        let local = graph.add(&of(vec![], op::Op::Source(local)));
+        let run = ExecOp { cdi_devices: vec![device], ..exec(vec![root_mount(0, 0)]) };
+        let last = graph.add(&of(vec![input(&local, 0)], op::Op::Exec(run)));
+        sandbox.build_definition(graph.finish(&last).encode_deterministic()).run()
+    };
+    let text = build(false).assert_fails().text();
+    assert!(text.contains("required device \"vendor.com/gpu=all\" is not registered"), "{text}");
+    build(true).assert_ok();
 }

@@ -5,19 +5,31 @@
 //! security cases and fault experiments that a test stands for.
 #![forbid(unsafe_code)]
 
+mod bombs;
 mod bridge;
 mod builds;
 mod changing;
+mod client;
 mod clients;
 mod containers;
 mod daemons;
 mod definitions;
+mod depth;
 mod disk;
+mod driven;
 mod faults;
+mod graph;
+mod helper;
+mod hostile;
 mod listeners;
+mod messages;
 mod privileges;
 mod sandbox;
+mod sharing;
+mod special;
 mod stopping;
 mod stuck;
+mod trust;
 mod usage;
 mod vanishing;
+mod wire;
