@@ -18,10 +18,8 @@ fi
 # The end-to-end tests drive these binaries. The same packages and features as the tests have, so that
 # nothing is built twice.
 $cargo build --locked --workspace --bins
-if $cargo nextest --version >/dev/null 2>&1; then
-	$cargo nextest run --locked --workspace --profile "$profile" --no-tests=fail
-else
-	$cargo test --locked --workspace --lib --bins --tests --no-fail-fast
-fi
+# nextest ends a test that hangs, which `cargo test` does not.
+nextest=$(command -v cargo-nextest || hack/tools.sh cargo-nextest)
+"$nextest" nextest run --locked --workspace --profile "$profile" --no-tests=fail
 # nextest does not run the examples in documentation.
 $cargo test --locked --workspace --doc --quiet

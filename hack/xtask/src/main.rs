@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod codegen;
-mod deny;
 mod schema;
 mod tidy;
 mod workspace;
@@ -30,8 +29,6 @@ enum Task {
     },
     /// Check layers, the ledger of packages, manifests, sources and unused dependencies
     Tidy,
-    /// Check licences, banned crates and sources of what the lock file names
-    Deny,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +51,6 @@ fn run() -> Result<()> {
     match Cli::parse().task {
         Task::Codegen { check } => codegen::run(&root, check),
         Task::Tidy => tidy::run(&root),
-        Task::Deny => deny::run(&root),
     }
 }
 

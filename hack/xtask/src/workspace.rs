@@ -50,19 +50,9 @@ pub enum Kind {
     Dev,
 }
 
-/// A crate that is built with this workspace, from anywhere.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Package {
-    pub name: String,
-    pub version: String,
-    pub license: Option<String>,
-    /// `None` for a crate of this workspace.
-    pub source: Option<String>,
-}
-
 #[derive(Deserialize)]
-struct Metadata<P> {
-    packages: Vec<P>,
+struct Metadata {
+    packages: Vec<Member>,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +81,7 @@ struct Target {
 impl Workspace {
     /// Reads the workspace at `root`; nothing is built or fetched.
     pub fn load(root: &Path) -> Result<Self> {
-        let metadata: Metadata<Member> = metadata(root, &["--no-deps", "--offline"])?;
+        let metadata: Metadata = metadata(root, &["--no-deps", "--offline"])?;
         let mut crates = metadata
             .packages
             .into_iter()
@@ -128,19 +118,13 @@ impl Workspace {
     }
 }
 
-/// Every package of the lock file, with its licence.
-pub fn packages(root: &Path) -> Result<Vec<Package>> {
-    let metadata: Metadata<Package> = metadata(root, &["--locked"])?;
-    Ok(metadata.packages)
-}
-
 /// Reads a TOML file.
 pub fn table(path: &Path) -> Result<toml::Table> {
     let text = fs::read_to_string(path).with_context(|| format!("Failed to read `{}`", path.display()))?;
     text.parse().with_context(|| format!("Failed to parse `{}`", path.display()))
 }
 
-fn metadata<P: for<'de> Deserialize<'de>>(root: &Path, args: &[&str]) -> Result<Metadata<P>> {
+fn metadata(root: &Path, args: &[&str]) -> Result<Metadata> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(root).args(["metadata", "--format-version", "1"]).args(args);
