@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use buildkit_util_appdefaults::Defaults;
+use buildkit_util_goflags::ProfileFlags;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 /// Version as `--version` prints it after the program's name.
@@ -24,41 +25,39 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Enable debug output in logs, and show where errors come from
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", hide_default_value = true,
-          hide_possible_values = true)]
+    #[arg(long, global = true)]
     pub(crate) debug: bool,
     /// Address of the daemon: unix://, tcp://, docker-container://, podman-container://,
     /// nerdctl-container://, kube-pod:// or ssh://
-    #[arg(long, env = "BUILDKIT_HOST", default_value_t = Defaults::detect().address)]
+    #[arg(long, global = true, env = "BUILDKIT_HOST", default_value_t = Defaults::detect().address)]
     pub(crate) addr: String,
     /// Format of logs: json or text
-    #[arg(long, default_value = "text")]
+    #[arg(long, global = true, default_value = "text")]
     pub(crate) log_format: String,
     /// Name that the daemon's certificate must have; by default the address's host
-    #[arg(long, default_value = "", hide_default_value = true)]
+    #[arg(long, global = true, default_value = "", hide_default_value = true)]
     pub(crate) tlsservername: String,
     /// Certificate of the authority that vouches for the daemon
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) tlscacert: Option<PathBuf>,
     /// Certificate of this client
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) tlscert: Option<PathBuf>,
     /// Key of this client
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) tlskey: Option<PathBuf>,
     /// Directory with the certificates and the key: (ca.pem, cert.pem, key.pem) or (ca.crt, tls.crt,
     /// tls.key)
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) tlsdir: Option<PathBuf>,
     /// Seconds after which connecting is given up
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, global = true, default_value_t = 5)]
     pub(crate) timeout: u64,
     /// Wait until the daemon answers
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", hide_default_value = true,
-          hide_possible_values = true)]
+    #[arg(long, global = true)]
     pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlags,
     /// Print version
     #[arg(short, long, action = ArgAction::Version)]
     version: Option<bool>,
@@ -106,9 +105,7 @@ pub(crate) struct Build {
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) opt: Vec<String>,
     /// Disable cache for all the vertices
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", hide_default_value = true,
-          hide_possible_values = true)]
+    #[arg(long)]
     pub(crate) no_cache: bool,
     /// Export build cache, e.g. --export-cache type=registry,ref=example.com/foo/bar, or
     /// --export-cache type=local,dest=path/to/dir
@@ -138,9 +135,7 @@ pub(crate) struct Build {
     #[arg(long, value_name = "FILE")]
     pub(crate) source_policy_file: Option<PathBuf>,
     /// Run build with proxy network enforcement
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = false, default_missing_value = "true", hide_default_value = true,
-          hide_possible_values = true)]
+    #[arg(long)]
     pub(crate) proxy_network: bool,
     /// Write build ref to a file
     #[arg(long, value_name = "FILE")]
@@ -295,5 +290,16 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
+    }
+
+    #[test]
+    fn flags_are_taken_as_the_original_takes_them() {
+        let line = "buildctl -addr a --wait=true b -no-cache=F --addr c --local x=1,2 -local y --progress p --progress q";
+        let cli: Cli =
+            buildkit_util_goflags::try_parse_from(line.split(' ').map(Into::into)).expect("it is valid");
+        let Command::Build(build) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!((cli.global.addr.as_str(), cli.global.wait), ("c", true));
+        assert_eq!((build.progress.as_str(), build.no_cache), ("q", false));
+        assert_eq!(build.local, ["x=1,2", "y"]);
     }
 }

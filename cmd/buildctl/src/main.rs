@@ -10,7 +10,6 @@ mod dial_stdio;
 mod disk_usage;
 mod duration;
 mod excerpt;
-mod flags;
 mod missing;
 mod prune;
 mod table;
@@ -20,8 +19,8 @@ mod time;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use clap::CommandFactory as _;
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::{Cli, Command};
 
@@ -29,8 +28,7 @@ use crate::cli::{Cli, Command};
 const NO_SUCH_COMMAND: u8 = 3;
 
 fn main() -> ExitCode {
-    let args = flags::normalize(std::env::args_os(), &Cli::command());
-    let cli = match Cli::command().try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m)) {
+    let cli: Cli = match buildkit_util_goflags::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -88,6 +86,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     start_logging(cli)?;
+    if let Some(warning) = cli.global.profile.warning() {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use buildkit_util_goflags::ProfileFlags;
+use clap::Parser;
 
 /// The build daemon.
 #[derive(Clone, Debug, Parser)]
@@ -16,7 +17,7 @@ pub(crate) struct Flags {
     pub(crate) debug: bool,
     /// enable trace output in logs (highly verbose, could affect performance)
     #[arg(long, hide = true)]
-    pub(crate) trace: bool,
+    pub(crate) trace: Option<bool>,
     /// path to state directory
     #[arg(long)]
     pub(crate) root: Option<PathBuf>,
@@ -49,13 +50,13 @@ pub(crate) struct Flags {
     pub(crate) allow_insecure_entitlement: Vec<String>,
     /// enable proxy network enforcement for all builds
     #[arg(long)]
-    pub(crate) proxy_network: bool,
+    pub(crate) proxy_network: Option<bool>,
     /// OTEL collector trace socket path
     #[arg(long)]
     pub(crate) otel_socket_path: Option<String>,
     /// disables support of the Container Device Interface (CDI)
     #[arg(long)]
-    pub(crate) cdi_disabled: bool,
+    pub(crate) cdi_disabled: Option<bool>,
     /// list of directories to scan for CDI spec files
     #[arg(long)]
     pub(crate) cdi_spec_dir: Vec<String>,
@@ -63,7 +64,7 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) save_cache_debug: bool,
     /// set all the default options to be compatible with rootless containers
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long)]
     pub(crate) rootless: Option<bool>,
 
     /// enable oci workers (true/false/auto)
@@ -101,19 +102,19 @@ pub(crate) struct Flags {
     pub(crate) oci_worker_apparmor_profile: Option<String>,
     /// apply SELinux labels
     #[arg(long)]
-    pub(crate) oci_worker_selinux: bool,
+    pub(crate) oci_worker_selinux: Option<bool>,
     /// maximum number of parallel build steps that can be run at the same time
     #[arg(long)]
     pub(crate) oci_max_parallelism: Option<i64>,
     /// enable rootless mode
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long)]
     pub(crate) oci_worker_rootless: Option<bool>,
     /// use the host PID namespace and procfs (WARNING: allows build containers to kill (and potentially ptrace) an
     /// arbitrary process in the host namespace)
     #[arg(long)]
-    pub(crate) oci_worker_no_process_sandbox: bool,
+    pub(crate) oci_worker_no_process_sandbox: Option<bool>,
     /// enable automatic garbage collection on worker
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long)]
     pub(crate) oci_worker_gc: Option<bool>,
     #[arg(long, help = "amount of storage GC keep locally, format \"Reserved[,Free[,Maximum]]\" (MB)")]
     pub(crate) oci_worker_gc_keepstorage: Option<String>,
@@ -147,12 +148,12 @@ pub(crate) struct Flags {
     pub(crate) containerd_worker_apparmor_profile: Option<String>,
     /// apply SELinux labels
     #[arg(long)]
-    pub(crate) containerd_worker_selinux: bool,
+    pub(crate) containerd_worker_selinux: Option<bool>,
     /// enable rootless mode
     #[arg(long)]
-    pub(crate) containerd_worker_rootless: bool,
+    pub(crate) containerd_worker_rootless: Option<bool>,
     /// enable automatic garbage collection on worker
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long)]
     pub(crate) containerd_worker_gc: Option<bool>,
     #[arg(long, help = "amount of storage GC keep locally, format \"Reserved[,Free[,Maximum]]\" (MB)")]
     pub(crate) containerd_worker_gc_keepstorage: Option<String>,
@@ -169,7 +170,10 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) containerd_max_parallelism: Option<i64>,
 
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlags,
+
     /// print the version
-    #[arg(long, short = 'v', action = ArgAction::SetTrue)]
+    #[arg(long, short = 'v')]
     pub(crate) version: bool,
 }

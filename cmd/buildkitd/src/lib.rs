@@ -15,8 +15,6 @@ mod wire;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
-
 use crate::flags::Flags;
 
 /// Kinds of workers that a binary has.
@@ -46,7 +44,8 @@ pub fn main(name: &str, kinds: WorkerKinds) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    let flags = Flags::parse();
+    let flags: Flags =
+        buildkit_util_goflags::try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit());
     if flags.version {
         #[expect(clippy::print_stdout, reason = "this is what was asked for")]
         {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use buildkit_cmd_buildkitd_config::{Config, Error as ConfigError, Gc, load, parse_gc_flag};
 use buildkit_util_appdefaults::Defaults;
+use buildkit_util_goflags::parse_bool;
 
 use crate::flags::Flags;
 
@@ -30,11 +31,18 @@ pub(crate) enum Toggle {
 
 impl Toggle {
     fn parse(flag: Option<&str>, file: Option<bool>) -> anyhow::Result<Self> {
-        Ok(match (flag, file) {
-            (Some("auto"), _) | (None, None) => Self::Auto,
-            (Some("true" | "1" | "t"), _) | (None, Some(true)) => Self::On,
-            (Some("false" | "0" | "f"), _) | (None, Some(false)) => Self::Off,
-            (Some(other), _) => bail!("invalid value {other:?}: expected true, false or auto"),
+        let is_on = match flag {
+            Some(text) if text.is_empty() || text.eq_ignore_ascii_case("auto") => None,
+            Some(text) => Some(
+                parse_bool(text)
+                    .map_err(|_| anyhow!("invalid value {text:?}: expected true, false or auto"))?,
+            ),
+            None => file,
+        };
+        Ok(match is_on {
+            Some(true) => Self::On,
+            Some(false) => Self::Off,
+            None => Self::Auto,
         })
     }
 }
@@ -47,7 +55,7 @@ pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
         None => load(&defaults.config_dir.join("buildkitd.toml"), true),
     };
     let loaded = loaded.map_err(|error| match error {
-        ConfigError::Parse { .. } => anyhow::anyhow!("{error}"),
+        ConfigError::Parse { .. } => anyhow!("{error}"),
         other => anyhow::Error::new(other),
     })?;
     let mut config = loaded.config;
@@ -56,6 +64,15 @@ pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
         .iter()
         .map(|key| format!("Unknown key `{key}` in the configuration file is ignored"))
         .collect();
+    let mut idle = loaded.idle;
+    idle.extend(idle_flags(flags).map(str::to_owned));
+    if !idle.is_empty() {
+        warnings.push(format!("These settings have no effect in this version: `{}`", idle.join("`, `")));
+    }
+    warnings.extend(flags.profile.warning().map(str::to_owned));
+    if config.system.max_registry_concurrency.is_some_and(|limit| limit <= 0) {
+        bail!("system.maxRegistryConcurrency must be greater than zero");
+    }
     if config.debug {
         warnings
             .push("'debug' configuration option is deprecated, use 'log.level = \"debug\"' instead".into());
@@ -64,8 +81,11 @@ pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
         warnings
             .push("'trace' configuration option is deprecated, use 'log.level = \"trace\"' instead".into());
     }
+    if flags.trace.is_some() {
+        warnings.push("--trace option is deprecated; use --log-level=trace instead".into());
+    }
     config.debug |= flags.debug;
-    config.trace |= flags.trace;
+    config.trace |= flags.trace == Some(true);
     set(&mut config.log.format, flags.log_format.as_ref());
     set(&mut config.log.level, flags.log_level.as_ref());
     if !flags.addr.is_empty() {
@@ -85,10 +105,8 @@ pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
     if !flags.allow_insecure_entitlement.is_empty() {
         config.entitlements = Some(flags.allow_insecure_entitlement.clone());
     }
-    config.proxy_network |= flags.proxy_network;
-    if flags.cdi_disabled {
-        config.cdi.disabled = Some(true);
-    }
+    config.proxy_network = flags.proxy_network.unwrap_or(config.proxy_network);
+    config.cdi.disabled = flags.cdi_disabled.or(config.cdi.disabled);
     if !flags.cdi_spec_dir.is_empty() {
         config.cdi.spec_dirs.clone_from(&flags.cdi_spec_dir);
     }
@@ -119,15 +137,26 @@ pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
     Ok(Settings { config, root, warnings, oci_worker, containerd_worker })
 }
 
+/// Flags that were given and whose subject does not exist yet.
+fn idle_flags(flags: &Flags) -> impl Iterator<Item = &'static str> {
+    let given = [
+        ("--otel-socket-path", flags.otel_socket_path.is_some()),
+        ("--cdi-disabled", flags.cdi_disabled.is_some()),
+        ("--cdi-spec-dir", !flags.cdi_spec_dir.is_empty()),
+        ("--oci-cni-config-path", flags.oci_cni_config_path.is_some()),
+        ("--oci-cni-binary-dir", flags.oci_cni_binary_dir.is_some()),
+        ("--oci-cni-pool-size", flags.oci_cni_pool_size.is_some()),
+    ];
+    given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name)
+}
+
 fn apply_oci(flags: &Flags, config: &mut Config) -> anyhow::Result<()> {
     let oci = &mut config.workers.oci;
     for label in &flags.oci_worker_labels {
-        for pair in label.split(',') {
-            let Some((key, value)) = pair.split_once('=') else {
-                bail!("invalid label {pair:?}: expected key=value");
-            };
-            oci.labels.insert(key.to_owned(), value.to_owned());
-        }
+        let Some((key, value)) = label.split_once('=') else {
+            bail!("invalid label {label:?}: expected key=value");
+        };
+        oci.labels.insert(key.to_owned(), value.to_owned());
     }
     set(&mut oci.snapshotter, flags.oci_worker_snapshotter.as_ref());
     set(&mut oci.proxy_snapshotter_path, flags.oci_worker_proxy_snapshotter_path.as_ref());
@@ -142,14 +171,17 @@ fn apply_oci(flags: &Flags, config: &mut Config) -> anyhow::Result<()> {
     }
     set(&mut oci.binary, flags.oci_worker_binary.as_ref());
     set(&mut oci.apparmor_profile, flags.oci_worker_apparmor_profile.as_ref());
-    oci.selinux |= flags.oci_worker_selinux;
+    oci.selinux = flags.oci_worker_selinux.unwrap_or(oci.selinux);
+    if oci.selinux {
+        bail!("SELinux labels are not implemented by this daemon");
+    }
     if let Some(limit) = flags.oci_max_parallelism {
         oci.max_parallelism = limit;
     }
     if let Some(rootless) = flags.oci_worker_rootless.or(flags.rootless) {
         oci.rootless = rootless;
     }
-    oci.no_process_sandbox |= flags.oci_worker_no_process_sandbox;
+    oci.no_process_sandbox = flags.oci_worker_no_process_sandbox.unwrap_or(oci.no_process_sandbox);
     if oci.no_process_sandbox && !oci.rootless {
         bail!("can't enable NoProcessSandbox without Rootless");
     }
@@ -192,16 +224,24 @@ fn group_id(group: &str) -> anyhow::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use std::ffi::OsString;
 
     use super::*;
 
-    fn settings(config: &str, flags: &[&str]) -> anyhow::Result<Settings> {
-        let dir = tempfile::tempdir().unwrap();
+    /// The settings of a command line and the text of a configuration file.
+    fn settings(args: &[&str], file: &str) -> Result<Settings, String> {
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("buildkitd.toml");
-        fs_err::write(&path, config).unwrap();
-        let config = format!("--config={}", path.display());
-        resolve(&Flags::parse_from(["buildkitd", &config].iter().chain(flags)))
+        fs_err::write(&path, file).expect("a file");
+        let first = [OsString::from("buildkitd"), "--config".into(), path.into()];
+        let flags: Flags =
+            buildkit_util_goflags::try_parse_from(first.into_iter().chain(args.iter().map(Into::into)))
+                .map_err(|error| error.to_string())?;
+        resolve(&flags).map_err(|error| format!("{error:#}"))
+    }
+
+    fn error(args: &[&str], file: &str) -> String {
+        settings(args, file).err().unwrap_or_default()
     }
 
     #[test]
@@ -225,7 +265,7 @@ mod tests {
             "of.file" = "1"
             "of.both" = "1"
         "#;
-        let of_file = settings(file, &[]).unwrap();
+        let of_file = settings(&[], file).expect("valid");
         assert_eq!(of_file.root, PathBuf::from("/of/the/file"));
         assert_eq!(of_file.config.grpc.address, ["unix:///of/the/file.sock"]);
         assert_eq!((of_file.config.grpc.gid, of_file.oci_worker), (Some(7), Toggle::Off));
@@ -233,7 +273,6 @@ mod tests {
         assert!(of_file.warnings.is_empty(), "{:?}", of_file.warnings);
 
         let both = settings(
-            file,
             &[
                 "--root=/of/the/flag",
                 "--addr=tcp://127.0.0.1:1",
@@ -242,12 +281,14 @@ mod tests {
                 "--tlscert=flag.pem",
                 "--allow-insecure-entitlement=security.insecure",
                 "--oci-worker=true",
-                "--oci-worker-labels=of.both=2,of.flag=3",
+                "--oci-worker-labels=of.both=2",
+                "--oci-worker-labels=of.flag=3",
                 "--oci-max-parallelism=5",
                 "--oci-worker-gc=false",
             ],
+            file,
         )
-        .unwrap();
+        .expect("valid");
         assert_eq!(both.root, PathBuf::from("/of/the/flag"));
         assert_eq!(both.config.grpc.address, ["tcp://127.0.0.1:1", "unix:///of/the/flag.sock"]);
         assert_eq!((both.config.grpc.gid, both.oci_worker), (Some(9), Toggle::On));
@@ -259,28 +300,80 @@ mod tests {
         assert_eq!(labels, ["of.both=2", "of.file=1", "of.flag=3"]);
         assert_eq!((&*oci.snapshotter, oci.max_parallelism, oci.gc.enabled), ("native", 5, Some(false)));
 
-        let neither = settings("", &[]).unwrap();
+        let neither = settings(&[], "").expect("valid");
         assert_eq!((neither.oci_worker, neither.containerd_worker), (Toggle::Auto, Toggle::Auto));
         assert_eq!(neither.config.grpc.address.len(), 1);
     }
 
     #[test]
     fn what_makes_no_sense_is_refused_and_what_is_unknown_is_named() {
-        let warnings = settings("nonsense = 1\n[worker.other]\nenabled = true", &[]).unwrap().warnings;
-        assert!(warnings.iter().any(|warning| warning.contains("`nonsense`")), "{warnings:?}");
-        for (flag, word) in [
-            ("--oci-worker=perhaps", "perhaps"),
-            ("--oci-worker-labels=alone", "alone"),
-            ("--group=no such group", "no such group"),
-            ("--rootless", "Rootless"),
-            ("--proxy-network", "proxy network"),
+        let unknown = settings(&[], "nonsense = 1\n[worker.other]\nenabled = true").expect("valid");
+        let named = unknown.warnings.iter().any(|warning| warning.contains("`nonsense`"));
+        assert!(named, "{:?}", unknown.warnings);
+        assert!(error(&["--group=no such group"], "").contains("no such group"));
+        assert!(settings(&[], "root = 1").is_err());
+        assert!(settings(&[], "= broken").is_err());
+        let missing = buildkit_util_goflags::try_parse_from(
+            ["buildkitd", "--config=/not/there.toml"].map(OsString::from),
+        );
+        assert!(resolve(&missing.expect("flags")).is_err(), "a file that is named has to be there");
+    }
+
+    #[test]
+    fn flags_are_over_the_file() {
+        let file = "proxyNetwork = true\n[worker.oci]\nselinux = true\nrootless = true\nlabels = { a = '1' }";
+        let args = [
+            "-proxy-network=false",
+            "--oci-worker-selinux=F",
+            "--oci-worker-rootless=0",
+            "--oci-worker-labels=b=2,c=3",
+            "--oci-worker=AUTO",
+            "--containerd-worker=False",
+            "--root=/a",
+            "--root=/b",
+        ];
+        let settings = settings(&args, file).expect("valid");
+        let labels: Vec<_> = settings.config.workers.oci.labels.into_iter().collect();
+        assert_eq!(labels, [("a", "1"), ("b", "2,c=3")].map(|(key, value)| (key.into(), value.into())));
+        assert_eq!((settings.oci_worker, settings.containerd_worker), (Toggle::Auto, Toggle::Off));
+        assert_eq!(settings.root, std::path::Path::new("/b"));
+        assert_eq!(settings.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused() {
+        for (args, file, expect) in [
+            (&["--oci-worker-selinux"][..], "", "SELinux labels are not implemented by this daemon"),
+            (&[], "[worker.oci]\nselinux = true", "SELinux labels are not implemented by this daemon"),
+            (&["--rootless"], "", "Rootless mode is not implemented by this daemon"),
+            (&["--proxy-network"], "", "The proxy network is not implemented by this daemon"),
+            (&["--oci-worker-labels=a"], "", "invalid label \"a\": expected key=value"),
+            (
+                &["--oci-worker=maybe"],
+                "",
+                "--oci-worker: invalid value \"maybe\": expected true, false or auto",
+            ),
+            (
+                &[],
+                "[system]\nmaxRegistryConcurrency = 0",
+                "system.maxRegistryConcurrency must be greater than zero",
+            ),
         ] {
-            let error = settings("", &[flag]).err().unwrap();
-            assert!(format!("{error:#}").contains(word), "{flag}: {error:#}");
+            assert_eq!(error(args, file), expect);
         }
-        assert!(settings("root = 1", &[]).is_err());
-        assert!(settings("= broken", &[]).is_err());
-        let missing = Flags::parse_from(["buildkitd", "--config=/not/there.toml"]);
-        assert!(resolve(&missing).is_err(), "a file that is named has to be there");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said_once() {
+        let file = "[otel]\nsocketPath = '/s'\n[history]\nmaxEntries = 3";
+        let settings = settings(&["-cdi-disabled=true", "--profile-cpu=/p"], file).expect("valid");
+        assert_eq!(
+            settings.warnings,
+            [
+                "These settings have no effect in this version: `history.maxEntries`, `otel.socketPath`, \
+                 `--cdi-disabled`",
+                "The --profile-* flags are about the runtime of Go and have no effect",
+            ]
+        );
     }
 }

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use buildkit_errdefs::{Classify, Kind};
 
-use crate::Config;
+use crate::{Config, idle};
 
 /// Why a configuration could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,8 @@ pub struct Loaded {
     pub config: Config,
     /// Keys that are not known, with dots between the levels.
     pub unknown: Vec<String>,
+    /// Keys that are known and were set, but change nothing yet.
+    pub idle: Vec<String>,
 }
 
 /// Reads a configuration file. A missing file is an empty configuration when `optional`.
@@ -77,7 +79,8 @@ pub fn parse(text: &str) -> Result<Loaded, String> {
     for (name, keys) in [("oci", &mut workers.oci.unknown), ("containerd", &mut workers.containerd.unknown)] {
         unknown.extend(std::mem::take(keys).into_keys().map(|key| format!("worker.{name}.{key}")));
     }
-    Ok(Loaded { config, unknown })
+    let document = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    Ok(Loaded { config, unknown, idle: idle::keys(&document) })
 }
 
 #[cfg(test)]
@@ -123,6 +126,7 @@ mod tests {
         let mut unknown = loaded.unknown;
         unknown.sort();
         assert_eq!(unknown, ["sparkle", "worker.oci.shiny", "worker.podman"]);
+        assert_eq!(loaded.idle, ["registry.\"docker.io\".keypair", "registry.\"docker.io\".mirrors"]);
         let config = loaded.config;
         assert_eq!(config.log.format, "json");
         let oci = config.workers.oci;
