@@ -1,13 +1,14 @@
 //! A registry of the machine, for this test alone.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
+use crate::http::{Response, request};
+use crate::image::{Image, digest_of};
 use crate::{Run, Running, wait_for};
 
 /// A running `docker-registry` (Debian's package of the distribution registry) over plain HTTP on the loopback
@@ -54,6 +55,52 @@ impl Registry {
         self.address.to_string()
     }
 
+    /// Pushes an image as `repository:tag` and returns the name to pull it by.
+    ///
+    /// # Panics
+    /// When the registry does not take it.
+    pub fn push(&self, image: &Image, repository: &str, tag: &str) -> String {
+        for (digest, blob) in image.plain_blobs() {
+            self.push_blob(repository, digest, blob);
+        }
+        if image.is_index() {
+            for descriptor in image.manifests() {
+                let digest = digest_of(&descriptor);
+                let media_type = descriptor["mediaType"].as_str().unwrap_or_default();
+                self.push_manifest(repository, &digest, media_type, image.blob(&digest));
+            }
+        }
+        self.push_manifest(repository, tag, image.media_type(), image.blob(image.digest()));
+        format!("{}/{repository}:{tag}", self.host())
+    }
+
+    /// Sends a request; `target` is a path such as `/v2/NAME/manifests/latest`.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn request(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        request(self.address, method, target, headers, body)
+            .unwrap_or_else(|error| panic!("{method} {target}: {error}\n{}", self.log()))
+    }
+
+    fn push_blob(&self, repository: &str, digest: &str, blob: &[u8]) {
+        let start = self.request("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], &[]);
+        let location = start.header("location").unwrap_or_else(|| panic!("no upload began: {start:?}"));
+        // The place is a URL of this registry, with a query that keeps its state.
+        let target = location.split_once("://").map_or(location, |(_, rest)| rest);
+        let target = target.find('/').map_or(target, |slash| &target[slash..]);
+        let separator = if target.contains('?') { '&' } else { '?' };
+        let kind = [("Content-Type", "application/octet-stream")];
+        let end = self.request("PUT", &format!("{target}{separator}digest={digest}"), &kind, blob);
+        assert_eq!(end.status, 201, "{digest} was not taken: {end:?}");
+    }
+
+    fn push_manifest(&self, repository: &str, reference: &str, media_type: &str, manifest: &[u8]) {
+        let target = format!("/v2/{repository}/manifests/{reference}");
+        let end = self.request("PUT", &target, &[("Content-Type", media_type)], manifest);
+        assert_eq!(end.status, 201, "{reference} was not taken: {end:?}");
+    }
+
     /// What it logged until now.
     pub fn log(&self) -> String {
         self.running.stderr()
@@ -67,20 +114,13 @@ impl Registry {
 
 /// Whether `GET /v2/` is answered with success.
 fn answers(address: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer.split_whitespace().nth(1) == Some("200"))
-    };
-    ask().unwrap_or(false)
+    request(address, "GET", "/v2/", &[], &[]).is_ok_and(|response| response.status == 200)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Layer;
 
     #[test]
     fn two_registries_live_side_by_side() {
@@ -90,5 +130,33 @@ mod tests {
         let gone = one.address;
         drop(one);
         assert!(!answers(gone) && answers(other.address));
+    }
+
+    #[test]
+    fn what_is_pushed_is_there() {
+        let registry = Registry::start();
+        let other = Layer::new().file("other", 0o644, "");
+        let image = Image::index(&[
+            Image::busybox(),
+            Image::new("linux/arm/v7", &[other.uncompressed()], serde_json::json!({})),
+        ]);
+        let name = registry.push(&image, "team/busybox", "v1");
+        assert_eq!(name, format!("{}/team/busybox:v1", registry.host()));
+        let accept = [("Accept", image.media_type())];
+        let index = registry.request("GET", "/v2/team/busybox/manifests/v1", &accept, &[]);
+        assert_eq!((index.status, index.header("content-type")), (200, Some(image.media_type())));
+        assert_eq!(index.header("docker-content-digest"), Some(image.digest()));
+        assert_eq!(index.body, image.blob(image.digest()));
+        for descriptor in image.manifests() {
+            let digest = digest_of(&descriptor);
+            let accept = [("Accept", descriptor["mediaType"].as_str().expect("a media type"))];
+            let manifest =
+                registry.request("GET", &format!("/v2/team/busybox/manifests/{digest}"), &accept, &[]);
+            assert_eq!(manifest.body, image.blob(&digest));
+            let layer = digest_of(&image.document(&digest)["layers"][0]);
+            let blob = registry.request("GET", &format!("/v2/team/busybox/blobs/{layer}"), &[], &[]);
+            assert_eq!((blob.status, blob.body.as_slice()), (200, image.blob(&layer)));
+        }
+        assert_eq!(registry.request("HEAD", "/v2/team/busybox/manifests/v2", &[], &[]).status, 404);
     }
 }

@@ -10,6 +10,7 @@ const IDLE: &[&[&str]] = &[
     &["provenanceEnvDir"],
     &["registry"],
     &["system", "maxRegistryConcurrency"],
+    &["system", "platformsCacheMaxAge"],
     &["worker", "oci", "bridgeName"],
     &["worker", "oci", "bridgeSubnet"],
     &["worker", "oci", "cniBinaryPath"],
