@@ -83,11 +83,8 @@ async fn routes(
 ) -> anyhow::Result<Routes> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .context("failed to describe the services")?;
     let mut routes = RoutesBuilder::default();
+    add_reflection(&mut routes)?;
     routes
         .add_service(
             ControlServer::new(control.clone())
@@ -100,7 +97,63 @@ async fn routes(
                 .max_encoding_message_size(MAX_MESSAGE_SIZE),
         )
         .add_service(TraceServiceServer::new(NoTraces).max_decoding_message_size(MAX_MESSAGE_SIZE))
-        .add_service(health)
-        .add_service(reflection);
+        .add_service(health);
     Ok(routes.routes())
+}
+
+/// Describes all services, in the current form and in the one that older tools ask for.
+fn add_reflection(routes: &mut RoutesBuilder) -> anyhow::Result<()> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let context = "failed to describe the services";
+    routes
+        .add_service(builder().build_v1().context(context)?)
+        .add_service(builder().build_v1alpha().context(context)?);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names of services, asked for in the form of one version of the protocol.
+    macro_rules! services {
+        ($version:ident, $routes:expr) => {{
+            use tonic_reflection::pb::$version::{
+                ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+                server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+            };
+            let mut client = ServerReflectionClient::new($routes);
+            let ask = ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::ListServices(String::new())),
+            };
+            let answers = client.server_reflection_info(tokio_stream::once(ask)).await.expect("an answer");
+            let answer = answers.into_inner().message().await.expect("a message").expect("one message");
+            let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+                panic!("{answer:?}");
+            };
+            list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
+        }};
+    }
+
+    #[tokio::test]
+    async fn both_forms_of_reflection_name_all_services() {
+        let mut routes = RoutesBuilder::default();
+        add_reflection(&mut routes).expect("descriptors are sound");
+        let routes = routes.routes();
+        for found in [services!(v1, routes.clone()), services!(v1alpha, routes)] {
+            for name in [
+                "moby.buildkit.v1.Control",
+                "moby.buildkit.v1.frontend.LLBBridge",
+                "opentelemetry.proto.collector.trace.v1.TraceService",
+                "grpc.health.v1.Health",
+            ] {
+                assert!(found.iter().any(|known| known == name), "{name}: {found:?}");
+            }
+        }
+    }
 }
