@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use buildkit_solver_llbsolver::LlbSolver;
 use buildkit_util_appcontext::{self as tasks, TaskGuard};
 use buildkit_worker::WorkerController;
 use tokio::sync::Notify;
@@ -21,15 +22,20 @@ pub struct GarbageCollector {
 
 impl GarbageCollector {
     /// Starts the collector; it ends when dropped.
-    pub fn start(workers: WorkerController) -> Self {
+    pub fn start(workers: WorkerController, solver: LlbSolver) -> Self {
         let wake = Arc::new(Notify::new());
         wake.notify_one();
         let woken = wake.clone();
         let task = tasks::spawn(async move {
+            // At the start too: a daemon that was killed may have keys of results that it had deleted.
+            let mut lost_keys = true;
             loop {
                 woken.notified().await;
                 tokio::time::sleep(DELAY).await;
-                collect(&workers).await;
+                lost_keys |= collect(&workers).await > 0;
+                if std::mem::take(&mut lost_keys) {
+                    release_keys(&solver).await;
+                }
                 tokio::time::sleep(INTERVAL).await;
             }
         });
@@ -42,7 +48,18 @@ impl GarbageCollector {
     }
 }
 
-async fn collect(workers: &WorkerController) {
+/// Forgets the cache keys of what was deleted. A failure costs memory only, so it is a warning.
+pub(crate) async fn release_keys(solver: &LlbSolver) {
+    match solver.release_lost_keys().await {
+        Ok(0) => {}
+        Ok(results) => tracing::debug!(results, "cache keys of deleted results released"),
+        Err(error) => tracing::warn!(%error, "cache keys of deleted results cannot be released"),
+    }
+}
+
+/// The number of records that were deleted.
+async fn collect(workers: &WorkerController) -> usize {
+    let mut total = 0;
     for worker in workers.workers() {
         let policies = &worker.info().gc_policy;
         if policies.is_empty() {
@@ -59,5 +76,7 @@ async fn collect(workers: &WorkerController) {
         if count > 0 {
             tracing::debug!(records = count, bytes = size, "garbage collected");
         }
+        total += count;
     }
+    total
 }

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{GarbageCollector, convert};
+use crate::{GarbageCollector, collect, convert};
 
 /// Response header with the daemon's time, for clients whose clock differs.
 const TIMESTAMP_HEADER: &str = "buildkit-current-timestamp";
@@ -60,7 +60,7 @@ pub(crate) struct Shared {
 impl Control {
     /// The service; starts collecting garbage.
     pub fn new(options: ControlOptions) -> Self {
-        let collector = GarbageCollector::start(options.workers.clone());
+        let collector = GarbageCollector::start(options.workers.clone(), options.solver.clone());
         Self {
             shared: Arc::new(Shared {
                 options,
@@ -143,6 +143,7 @@ impl ControlApi for Control {
         // Not longer than the list of records, however slow the client reads: totals are made of it.
         let (sender, receiver) = mpsc::unbounded_channel();
         let workers = self.shared.options.workers.clone();
+        let solver = self.shared.options.solver.clone();
         // What the planner chose is deleted even if the client leaves before it hears of it.
         tasks::detach("prune", async move {
             for worker in workers.workers() {
@@ -154,6 +155,7 @@ impl ControlApi for Control {
                     let _ = sender.send(Err(RemoteError::from_error(&error).into()));
                 }
             }
+            collect::release_keys(&solver).await;
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(receiver))))
     }

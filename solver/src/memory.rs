@@ -69,6 +69,17 @@ impl MemoryKeyStore {
         }
     }
 
+    /// Removes keys that have neither a record nor a link to another key, and tells what went. A store
+    /// that was read from a damaged copy may have them; whoever calls must not be saving a key.
+    pub fn release_unused(&self, mut removed: impl FnMut(Removed<'_>)) {
+        let mut state = self.state.write();
+        let unused: Vec<KeyId> =
+            state.keys.iter().filter(|(_, entry)| !entry.is_used()).map(|(key, _)| key.clone()).collect();
+        for key in unused {
+            state.prune(key, &mut removed);
+        }
+    }
+
     /// Up to `count` results, those first whose keys were not asked for longest.
     pub fn least_used(&self, count: usize) -> Vec<ResultId> {
         let state = self.state.read();

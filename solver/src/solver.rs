@@ -10,7 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::{self, Message, Owner};
 use crate::graph::{JobKey, RequestId};
-use crate::{CacheKeyStore, Domain, Edge, Error, ExportableKey, Graph, ResultStore, VertexId};
+use crate::{CacheKeyStore, Domain, Edge, Error, ExportableKey, Graph, ResultStore, StoreError, VertexId};
+
+/// Lost results that the owner forgets at once; builds go on between two such batches.
+const RELEASE_BATCH: usize = 256;
 
 /// Id of a job, given by whoever makes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +91,34 @@ impl<D: Domain> Solver<D> {
     /// The store of results.
     pub fn results(&self) -> &Arc<dyn ResultStore<D>> {
         &self.inner.results
+    }
+
+    /// Forgets the keys whose results are gone, with the chains that led to nothing else. To be called
+    /// after results were deleted, as by a garbage collection; a result that is missing at a look-up
+    /// is forgotten without it.
+    ///
+    /// Builds may run meanwhile. The number of results that were missing.
+    ///
+    /// # Errors
+    /// When the store of keys cannot say what it has.
+    pub async fn release_lost(&self) -> Result<usize, Error<D::Error>> {
+        let (keys, results) = (self.inner.keys.clone(), self.inner.results.clone());
+        let find = buildkit_util_appcontext::spawn_blocking(move || {
+            let mut lost = keys.results()?;
+            lost.retain(|result| !results.exists(result));
+            Ok(lost)
+        });
+        let lost = match find.await {
+            Ok(lost) => lost.map_err(|error: StoreError| Error::Internal(error.to_string()))?,
+            Err(error) => return Err(Error::Internal(error.to_string())),
+        };
+        for batch in lost.chunks(RELEASE_BATCH) {
+            // By the owner, so that no key goes while a result is being saved under it.
+            let (done, released) = oneshot::channel();
+            driver::send(&self.inner.messages, Message::ReleaseLost(batch.to_vec(), done));
+            released.await.map_err(|_| Error::Cancelled)?;
+        }
+        Ok(lost.len())
     }
 
     /// Starts a job. Its vertices are shown on `progress`.

@@ -40,7 +40,7 @@ fn ask(store: &dyn CacheKeyStore, link: &Link, parents: &[Parent]) -> Vec<Vec<Ke
 }
 
 /// Runs all cases, each on a new store.
-pub fn run<S: CacheKeyStore>(make: impl Fn() -> S) {
+pub fn run<S: CacheKeyStore>(mut make: impl FnMut() -> S) {
     empty(&make());
     links(&make());
     records(&make());

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 
 struct Setup {
     solver: Solver<FakeDomain>,
+    keys: Arc<MemoryKeyStore>,
     results: Arc<FakeResults>,
     jobs: AtomicU64,
 }
@@ -20,13 +21,10 @@ struct Setup {
 impl Setup {
     fn new() -> Self {
         let results = Arc::new(FakeResults::default());
-        let solver = Solver::new(
-            FakeDomain::default(),
-            Arc::new(MemoryKeyStore::new()),
-            results.clone(),
-            SolverOptions::default(),
-        );
-        Self { solver, results, jobs: AtomicU64::new(0) }
+        let keys = Arc::new(MemoryKeyStore::new());
+        let solver =
+            Solver::new(FakeDomain::default(), keys.clone(), results.clone(), SolverOptions::default());
+        Self { solver, keys, results, jobs: AtomicU64::new(0) }
     }
 
     fn job(&self) -> Job<FakeDomain> {
@@ -331,6 +329,31 @@ async fn a_vertex_of_equal_key_runs_once_and_late_jobs_see_its_progress() {
     let (status, _) = second.progress().subscribe().take();
     let done: Vec<_> = status.vertexes.iter().filter(|vertex| vertex.completed.is_some()).collect();
     assert!(done.iter().any(|vertex| vertex.name == "b" && vertex.cached), "{done:?}");
+}
+
+#[tokio::test]
+async fn keys_of_lost_results_are_released() {
+    let setup = Setup::new();
+    let mut graph = FakeGraph::new();
+    let root = graph.add("root", &[], op());
+    let lost = graph.add("lost", &[&root], content(&[0]));
+    let kept = graph.add("kept", &[&root], op());
+    let graph = graph.graph();
+    setup.build(&graph, &lost).await;
+    setup.results.clear();
+    // The chain to the kept result goes through a key that loses its own.
+    assert_eq!(setup.runs(&graph, &kept).await, "kept root");
+    let keys = setup.solver.keys().clone();
+    assert_eq!(keys.results().expect("answers").len(), 3, "found missing: that of the root only");
+    assert_eq!(setup.solver.release_lost().await.expect("releases"), 1);
+    let left = keys.results().expect("answers");
+    assert_eq!(left.len(), 2);
+    assert!(left.iter().all(|result| setup.solver.results().exists(result)));
+    assert_eq!(setup.solver.release_lost().await.expect("releases"), 0);
+    assert_eq!(setup.runs(&graph, &kept).await, "", "what is not lost is found");
+    setup.results.clear();
+    assert_eq!(setup.solver.release_lost().await.expect("releases"), 2);
+    assert!(setup.keys.is_empty());
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Faults: kills, floods.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use buildkit_cache_metadata::{SledOptions, SledStore};
 use buildkit_client_llb::State;
+use buildkit_solver::CacheKeyStore as _;
+use buildkit_solver_sledcachestorage::{PersistentKeyStore, PersistentKeyStoreOptions};
 use buildkit_util_testutil::rounds;
 
 use crate::sandbox::{Sandbox, base, shell, to_directory, together};
@@ -78,6 +82,32 @@ fn b_01_daemon_is_killed_at_any_time() {
     assert!(ran * 20 <= wanted, "seed {seed}: {ran} of {wanted} steps of 2 s before the kill were lost");
     sandbox.daemon.buildctl(["prune", "--all"]).run().assert_ok();
     sandbox.assert_serves("after all");
+}
+
+#[test]
+fn pruned_results_leave_no_cache_keys() {
+    let mut sandbox = Sandbox::new();
+    sandbox.assert_serves("before");
+    sandbox.daemon.stop();
+    assert_ne!(results_with_keys(&sandbox), 0);
+    sandbox.daemon.launch();
+    sandbox.daemon.buildctl(["prune", "--all"]).run().assert_ok();
+    sandbox.daemon.stop();
+    assert_eq!(results_with_keys(&sandbox), 0, "after a prune");
+    sandbox.daemon.launch();
+    sandbox.assert_serves("before");
+}
+
+/// Number of results that the stopped daemon keeps keys of.
+fn results_with_keys(sandbox: &Sandbox) -> usize {
+    let mut roots = fs_err::read_dir(sandbox.daemon.root()).unwrap();
+    let metadata = roots.find_map(|entry| {
+        let path = entry.unwrap().path().join("metadata");
+        path.is_dir().then_some(path)
+    });
+    let database = SledStore::open(metadata.expect("a database"), SledOptions::default()).unwrap();
+    let keys = PersistentKeyStore::open(Arc::new(database), PersistentKeyStoreOptions::default()).unwrap();
+    keys.results().unwrap().len()
 }
 
 #[test]

@@ -97,6 +97,15 @@ impl LlbSolver {
         Ok(Build::new(core))
     }
 
+    /// Forgets the cache keys whose results were deleted; how many results that were.
+    ///
+    /// # Errors
+    /// When the store of keys fails. What it still has is found missing when a build looks it up.
+    pub async fn release_lost_keys(&self) -> Result<usize, BridgeError> {
+        let released = self.shared.options.solver.release_lost().await;
+        released.map_err(|error| to_bridge_error(&error, None))
+    }
+
     /// Reads the progress of a build from its beginning; waits a little for one that has not started.
     ///
     /// # Errors

@@ -33,12 +33,22 @@ pub struct PersistentKeyStore {
     options: PersistentKeyStoreOptions,
 }
 
+/// Deletes the entry of something that memory no longer holds.
+fn delete(batch: &mut Batch, removed: Removed<'_>) {
+    match removed {
+        Removed::Record(key, result) => batch.delete(RECORDS, record_key(key, result)),
+        Removed::Link(parent, link, key) => batch.delete(LINKS, link_key(parent, link, key)),
+        Removed::Key(key) => batch.delete(PREIMAGES, key.0.as_str().as_bytes().to_vec()),
+    };
+}
+
 fn failed(action: &'static str) -> impl FnOnce(Error) -> StoreError {
     move |error| StoreError { action, source: Box::new(error) }
 }
 
 impl PersistentKeyStore {
-    /// Reads all keys of a database. Entries that cannot be read are removed.
+    /// Reads all keys of a database. Entries that cannot be read are removed, and so are those that
+    /// became useless when the end of a daemon or damage took the entries that they belong to.
     ///
     /// # Errors
     /// When the database cannot be read at all.
@@ -67,14 +77,20 @@ impl PersistentKeyStore {
         for entry in database.range(PREIMAGES, b"").map_err(failed("open"))? {
             let key = std::str::from_utf8(&entry.key).ok().and_then(|key| Digest::parse(key).ok());
             match (key, std::str::from_utf8(&entry.value)) {
-                (Some(key), Ok(text)) => memory.set_preimage(&KeyId(key), text)?,
+                (Some(key), Ok(text)) if memory.exists(&KeyId(key.clone()))? => {
+                    memory.set_preimage(&KeyId(key), text)?
+                }
                 _ => {
                     damaged.delete(PREIMAGES, entry.key);
                 }
             }
         }
+        memory.release_unused(|removed| delete(&mut damaged, removed));
         if !damaged.is_empty() {
-            tracing::warn!(entries = damaged.len(), "cache keys could not be read and were removed");
+            tracing::warn!(
+                entries = damaged.len(),
+                "entries of cache keys were damaged or of no use and were removed"
+            );
             database.apply(damaged).map_err(failed("open"))?;
         }
         Ok(Self { memory, database, options })
@@ -145,13 +161,7 @@ impl CacheKeyStore for PersistentKeyStore {
 
     fn release(&self, result: &ResultId) -> Result<(), StoreError> {
         let mut batch = Batch::new();
-        self.memory.release_and_report(result, |removed| {
-            match removed {
-                Removed::Record(key, result) => batch.delete(RECORDS, record_key(key, result)),
-                Removed::Link(parent, link, key) => batch.delete(LINKS, link_key(parent, link, key)),
-                Removed::Key(key) => batch.delete(PREIMAGES, key.0.as_str().as_bytes().to_vec()),
-            };
-        });
+        self.memory.release_and_report(result, |removed| delete(&mut batch, removed));
         if batch.is_empty() { Ok(()) } else { self.database.apply(batch).map_err(failed("write to")) }
     }
 
@@ -172,7 +182,7 @@ impl CacheKeyStore for PersistentKeyStore {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use buildkit_cache_metadata::MemoryStore;
+    use buildkit_cache_metadata::{MemoryStore, SledOptions, SledStore};
     use buildkit_solver::{NewKey, Parent, save_record};
 
     use super::*;
@@ -193,6 +203,59 @@ mod tests {
     #[test]
     fn conforms() {
         buildkit_solver::testsuite::run(|| open(&Arc::default(), 1000));
+    }
+
+    #[test]
+    fn conforms_on_sled() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut number = 0;
+        buildkit_solver::testsuite::run(|| {
+            number += 1;
+            let database = SledStore::open(dir.path().join(number.to_string()), SledOptions::default());
+            PersistentKeyStore::open(
+                Arc::new(database.expect("opens")),
+                PersistentKeyStoreOptions { max_keys: 1000 },
+            )
+            .expect("reads")
+        });
+    }
+
+    #[test]
+    fn keys_survive_on_sled() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let open = || {
+            let database = Arc::new(SledStore::open(dir.path(), SledOptions::default()).expect("opens"));
+            PersistentKeyStore::open(database, PersistentKeyStoreOptions::default()).expect("reads")
+        };
+        let store = open();
+        let root = save(&store, "root", None);
+        let kept = save(&store, "kept", Some(&root));
+        let gone = save(&store, "gone", Some(&kept));
+        store.release(&ResultId("gone".to_owned())).expect("takes");
+        drop(store);
+        let store = open();
+        assert_eq!(store.records(&kept).expect("answers").len(), 1);
+        assert_eq!(store.backlinks(&kept).expect("answers").len(), 1);
+        assert_eq!(store.preimage(&root).expect("answers").as_deref(), Some("root"));
+        assert!(!store.exists(&gone).expect("answers"));
+        assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn entries_that_lost_what_they_belong_to_are_removed() {
+        let database = Arc::new(MemoryStore::new());
+        let store = open(&database, 1000);
+        let root = save(&store, "root", None);
+        let child = save(&store, "child", Some(&root));
+        drop(store);
+        let mut batch = Batch::new();
+        batch.delete(RECORDS, record_key(&child, &ResultId("child".to_owned())));
+        database.apply(batch).expect("takes");
+        let store = open(&database, 1000);
+        assert_eq!((store.len(), store.exists(&root).expect("answers")), (1, true));
+        for (bucket, entries) in [(LINKS, 0), (RECORDS, 1), (PREIMAGES, 1)] {
+            assert_eq!(database.range(bucket, b"").expect("reads").len(), entries, "{bucket:?}");
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) enum Message<D: Domain> {
         target: (u32, OutputIndex),
         respond: Respond<D>,
     },
+    /// Results that may be lost: keys of those that are shall go. Answered when that is done.
+    ReleaseLost(Vec<ResultId>, oneshot::Sender<()>),
     Withdraw(RequestId),
     JobGone(JobKey),
     Mapped(ActionId, NodeId, Result<CacheMapStep<D>, Fault<D>>),
@@ -68,6 +70,12 @@ impl<D: Domain> Owner<D> {
                 self.builds.insert(request, graph.into_iter().map(|loaded| loaded.spec).collect());
                 self.waiting.insert(request, respond);
                 Event::Build { job, request, vertices, target }
+            }
+            Message::ReleaseLost(results, done) => {
+                results.iter().for_each(|result| self.release_if_lost(result));
+                // Who asked may have gone meanwhile.
+                let _ = done.send(());
+                return;
             }
             Message::Withdraw(request) => {
                 self.waiting.remove(&request);
