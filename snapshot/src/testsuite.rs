@@ -476,7 +476,8 @@ async fn merge_entwined<S: Snapshotter>(on: &Fixture<S>) {
     }
     on.layer("apart", None, |root| file(root, "apart", "apart")).await;
     on.layer("on 1", Some("1"), |root| file(root, "new", "new")).await;
-    let cases: [(&str, &[(Option<&str>, Option<&str>)]); 4] = [
+    type Inputs<'a> = &'a [(Option<&'a str>, Option<&'a str>)];
+    let cases: [(&str, Inputs<'_>); 4] = [
         ("m1", &[(None, Some("1")), (None, Some("2")), (None, Some("apart"))]),
         ("m2", &[(None, Some("apart")), (None, Some("1")), (None, Some("2"))]),
         ("m3", &[(None, Some("1")), (Some("1"), Some("on 1")), (None, Some("2"))]),

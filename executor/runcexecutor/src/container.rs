@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use buildkit_executor::{Error, ExecMount, Meta};
 use buildkit_executor_oci::spec::Process;
 use buildkit_executor_oci::{
-    EtcFiles, MountStubs, PreparedMounts, SpecInput, StubKind, check_destination, check_root, generate, hosts_text,
+    EtcFiles, MountStubs, PreparedMounts, SpecInput, StubKind, check_destination, check_root, generate,
+    hosts_text,
 };
 use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_snapshot::Mount;

@@ -92,7 +92,9 @@ fn exec(mut op: pb::ExecOp, inputs: usize) -> Result<ExecSpec> {
     // Devices are given to containers by no worker: what has to have one must not run without.
     if let Some(device) = op.cdi_devices.iter().find(|device| !device.optional) {
         let name: String = device.name.chars().take(128).collect();
-        return invalid(format!("required device {name:?} is not registered (exec.meta.cdi is not supported)"));
+        return invalid(format!(
+            "required device {name:?} is not registered (exec.meta.cdi is not supported)"
+        ));
     }
     // Those that are missing are no part of the key.
     op.cdi_devices.clear();
