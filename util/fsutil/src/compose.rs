@@ -101,8 +101,7 @@ impl Walk for SubDirWalk<'_> {
         stat.path = format!("{}/{}", dir.path, stat.path);
         if mode::is_symlink(stat.mode) {
             if stat.linkname.starts_with('/') {
-                stat.linkname =
-                    buildkit_util_patternmatcher::clean(&format!("/{}{}", dir.path, stat.linkname));
+                stat.linkname = buildkit_util_system::path::clean(&format!("/{}{}", dir.path, stat.linkname));
             }
         } else if !stat.linkname.is_empty() {
             stat.linkname = format!("{}/{}", dir.path, stat.linkname);

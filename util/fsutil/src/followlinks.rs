@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
-use buildkit_util_patternmatcher::{clean, glob_match, has_wildcards, join};
+use buildkit_util_patternmatcher::{glob_match, has_wildcards};
+use buildkit_util_system::path::{clean, join};
 
 use crate::confine::split;
 use crate::{Entry, Error, FileSystem, mode};
@@ -62,7 +63,7 @@ impl Resolver<'_> {
                     return Err(Error::Protocol("too many symbolic links in followpaths".to_owned()));
                 }
                 let (first, after) = rest.split_once('/').unwrap_or((rest, ""));
-                current = join(&current, first);
+                current = join([&current, first]);
                 let targets = self.link_targets(&current, true)?;
                 if (after.is_empty() || targets.is_some()) && self.resolved.contains(&current) {
                     break;
@@ -70,7 +71,7 @@ impl Resolver<'_> {
                 if let Some(targets) = targets {
                     self.resolved.insert(current);
                     // In the order of the targets, as a stack gives them back.
-                    todo.extend(targets.iter().rev().map(|target| join(target, after)));
+                    todo.extend(targets.iter().rev().map(|target| join([target, after])));
                     break;
                 }
                 if after.is_empty() {

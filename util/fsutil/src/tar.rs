@@ -146,7 +146,7 @@ impl Header {
             push_record(&mut body, key, value);
         }
         let (dir, file) = self.name.rsplit_once('/').map_or(("", self.name.as_str()), |parts| parts);
-        let extended_name = buildkit_util_patternmatcher::join(dir, &format!("PaxHeaders.0/{file}"));
+        let extended_name = buildkit_util_system::path::join([dir, &format!("PaxHeaders.0/{file}")]);
         let extended_name = ascii(&extended_name);
         let cut = &extended_name[..extended_name.len().min(100)];
         let mut out = Self {

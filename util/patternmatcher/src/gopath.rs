@@ -1,42 +1,6 @@
-//! The functions of Go's `path/filepath` that patterns are defined by.
+//! How Go's `path/filepath` matches patterns, which those of ignore files are defined by.
 
 use crate::Error;
-
-/// The shortest path that means the same, by text alone: no empty, `.` or (inner) `..` elements,
-/// `.` for nothing. As Go's `filepath.Clean` on Unix.
-pub fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut kept: Vec<&str> = Vec::new();
-    for element in path.split('/') {
-        match element {
-            "" | "." => {}
-            ".." => match kept.last() {
-                Some(&last) if last != ".." => {
-                    kept.pop();
-                }
-                _ if rooted => {}
-                _ => kept.push(".."),
-            },
-            other => kept.push(other),
-        }
-    }
-    let joined = kept.join("/");
-    match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
-        (false, false) => joined,
-    }
-}
-
-/// Two paths one after the other, cleaned; empty ones are left out. As Go's `filepath.Join`.
-pub fn join(first: &str, second: &str) -> String {
-    match (first.is_empty(), second.is_empty()) {
-        (true, true) => String::new(),
-        (true, false) => clean(second),
-        (false, true) => clean(first),
-        (false, false) => clean(&format!("{first}/{second}")),
-    }
-}
 
 /// Whether a path element has a wildcard that is not escaped.
 pub fn has_wildcards(name: &str) -> bool {
@@ -206,23 +170,6 @@ fn class_char(mut chunk: &[u8]) -> Result<(char, &[u8]), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cleans() {
-        for (path, expect) in [
-            ("", "."),
-            ("/", "/"),
-            ("//a", "/a"),
-            ("a//b/./c/..", "a/b"),
-            ("../../a", "../../a"),
-            ("/../a", "/a"),
-            ("a/../..", ".."),
-            ("./", "."),
-            ("**/", "**"),
-        ] {
-            assert_eq!(clean(path), expect, "{path:?}");
-        }
-    }
 
     #[test]
     fn globs() {

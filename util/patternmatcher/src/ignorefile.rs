@@ -1,4 +1,6 @@
-use crate::{Error, clean};
+use buildkit_util_system::path::clean;
+
+use crate::Error;
 
 /// Bytes that an ignore file may have. Upstream has no limit; files made by people are far smaller.
 pub const MAX_IGNORE_FILE_SIZE: usize = 1 << 20;

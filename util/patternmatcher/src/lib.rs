@@ -13,6 +13,6 @@ mod ignorefile;
 mod matcher;
 
 pub use error::Error;
-pub use gopath::{clean, glob_match, has_wildcards, join};
+pub use gopath::{glob_match, has_wildcards};
 pub use ignorefile::{MAX_IGNORE_FILE_SIZE, read_all};
 pub use matcher::{MatchInfo, Pattern, PatternMatcher, matches_or_parent_matches};

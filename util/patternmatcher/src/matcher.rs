@@ -1,7 +1,9 @@
 use std::sync::OnceLock;
 
+use buildkit_util_system::path::clean;
+
 use crate::compile::Compiled;
-use crate::{Error, clean, glob_match};
+use crate::{Error, glob_match};
 
 /// One line of an ignore file, or one include pattern.
 #[derive(Debug)]

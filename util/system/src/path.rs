@@ -136,6 +136,7 @@ mod tests {
             ("abc/../../././../def", "../../def"),
             ("abc/def/ghi/../jkl", "abc/def/jkl"),
             ("abc/./../def", "def"),
+            ("**/", "**"),
         ] {
             assert_eq!(clean(input), expect, "{input:?}");
         }

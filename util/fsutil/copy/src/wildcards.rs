@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
-use buildkit_util_patternmatcher::{clean, glob_match, has_wildcards};
+use buildkit_util_patternmatcher::{glob_match, has_wildcards};
+use buildkit_util_system::path::clean;
 use buildkit_util_system::{FileKind, Root};
 
 use crate::Error;
