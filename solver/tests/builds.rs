@@ -332,6 +332,28 @@ async fn a_vertex_of_equal_key_runs_once_and_late_jobs_see_its_progress() {
 }
 
 #[tokio::test]
+async fn cancelled_load_leaves_the_record_to_others() {
+    let setup = Setup::new();
+    let mut graph = FakeGraph::new();
+    let a = graph.add("a", &[], op());
+    let graph = graph.graph();
+    setup.build(&graph, &a).await;
+    setup.solver.domain().take_log();
+    let gate = Arc::new(Semaphore::new(0));
+    setup.results.set_gate(gate.clone());
+    let job = setup.job();
+    let mut first = Box::pin(job.build(&graph, a.clone()));
+    assert!(futures_poll(&mut first).await.is_none());
+    while setup.results.loads() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(first);
+    gate.add_permits(2);
+    job.build(&graph, a.clone()).await.expect("builds");
+    assert!(setup.solver.domain().take_runs().is_empty());
+}
+
+#[tokio::test]
 async fn keys_of_lost_results_are_released() {
     let setup = Setup::new();
     let mut graph = FakeGraph::new();

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use buildkit_solver_testutil::{Features, Play, Program, Simulation, repeats_itself};
 
 /// Seeds that once failed, played in all ways.
-const REGRESSIONS: &[u64] = &[6, 9, 11, 4651, 305_664, 402_439];
+const REGRESSIONS: &[u64] = &[6, 9, 11, 3100, 4651, 8110, 109_527, 305_664, 402_439];
 
 const PLAIN: Play = Play { concurrent: false, cancels: false, losses: false };
 const TOGETHER: Play = Play { concurrent: true, cancels: false, losses: false };

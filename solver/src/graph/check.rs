@@ -5,12 +5,62 @@ use std::collections::{HashMap, HashSet};
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
 
-use super::node::{EdgeState, Need, Work};
+use super::node::{Dep, EdgeNode, EdgeState, Mode, Need, Work};
 use super::types::{EdgeId, Level, NodeId};
 use super::{Graph, Hold};
-use crate::VertexId;
+use crate::{OutputIndex, VertexId};
+
+/// What is wanted of an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing.
+    Nothing,
+    /// The keys that follow from definitions.
+    Keys,
+    /// Also the keys that need the content of its inputs.
+    AllKeys,
+    /// The result.
+    Result,
+}
+
+/// What an edge is after.
+#[derive(Clone, Debug)]
+pub struct Effort {
+    /// The edge.
+    pub output: OutputIndex,
+    /// What its consumers want of it.
+    pub wanted: Wanted,
+    /// It gets ready to run.
+    pub runs: bool,
+    /// Inputs whose results it wants.
+    pub results: Vec<usize>,
+    /// Inputs whose preparation or content digest it wants.
+    pub works: Vec<usize>,
+}
 
 impl Graph {
+    /// What the edges of a node are after, for oracles of the order of effort.
+    pub fn efforts(&self, id: NodeId) -> Vec<Effort> {
+        let edges = self.node(id).into_iter().flat_map(|node| &node.edges);
+        let inputs = |edge: &EdgeNode, holds: fn(&Dep) -> bool| {
+            edge.deps.iter().enumerate().filter(|(_, dep)| holds(dep)).map(|(at, _)| at).collect()
+        };
+        edges
+            .map(|edge| Effort {
+                output: edge.output,
+                wanted: match edge.wanted() {
+                    Level::Nothing => Wanted::Nothing,
+                    Level::Fast => Wanted::Keys,
+                    Level::Slow => Wanted::AllKeys,
+                    Level::Complete => Wanted::Result,
+                },
+                runs: edge.mode == Mode::Run || edge.need == Need::Exec,
+                results: inputs(edge, |dep| dep.want == Level::Complete),
+                works: inputs(edge, |dep| dep.need),
+            })
+            .collect()
+    }
+
     /// Number of live nodes.
     pub fn len(&self) -> usize {
         self.nodes.node_count()

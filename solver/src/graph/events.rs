@@ -93,7 +93,7 @@ impl Graph {
         let target = self.work.remove(&action);
         let place = match target {
             Some(Target::Fetch(id)) => match self.edge(id).map(|edge| &edge.state) {
-                Some(EdgeState::Loading(_, key) | EdgeState::StopLoading(_, key)) => Some((id, *key)),
+                Some(EdgeState::Loading(load) | EdgeState::StopLoading(load)) => Some((id, load.key)),
                 _ => None,
             },
             _ => None,
@@ -171,8 +171,13 @@ impl Graph {
             }
             Target::Execute(_) => node.exec = Work::Idle,
             Target::Fetch(edge) | Target::Save(edge) => {
-                if let Some(edge) = node.edge_mut(edge.output) {
-                    edge.state = EdgeState::Searching;
+                if let Some(edge) = node.edge_mut(edge.output)
+                    && let EdgeState::Loading(load) | EdgeState::StopLoading(load) =
+                        std::mem::replace(&mut edge.state, EdgeState::Searching)
+                {
+                    // The record is as good as before, for whoever wants it next.
+                    edge.tried.retain(|result| *result != load.record.result);
+                    edge.records.push((load.key, load.record));
                 }
             }
         }
@@ -180,6 +185,9 @@ impl Graph {
     }
 
     fn answered(&mut self, asked: Asked, answer: Answer) {
+        if let Some(edge) = self.edge_mut(asked.edge()) {
+            edge.asking -= 1;
+        }
         match (asked, answer) {
             (Asked::Links(id, input, content), Answer::Links(found)) => {
                 self.links_found(id, input, content, &found)

@@ -23,6 +23,7 @@ use std::collections::{HashMap, VecDeque};
 use petgraph::graph::NodeIndex;
 use petgraph::stable_graph::StableDiGraph;
 
+pub use check::{Effort, Wanted};
 use index::EdgeIndex;
 use node::{EdgeNode, Node};
 pub use types::{
@@ -60,6 +61,14 @@ enum Asked {
     Root(EdgeId, usize),
     /// Records of a key that all inputs lead to.
     Records(EdgeId, crate::KeyId),
+}
+
+impl Asked {
+    fn edge(&self) -> EdgeId {
+        match self {
+            Self::Links(edge, ..) | Self::Root(edge, _) | Self::Records(edge, _) => *edge,
+        }
+    }
 }
 
 /// The active vertices of all jobs.

@@ -82,14 +82,23 @@ impl Node {
     }
 }
 
+/// A record that is being loaded.
+#[derive(Clone)]
+pub(crate) struct Load {
+    pub(crate) action: ActionId,
+    /// Place of its key in `keys`.
+    pub(crate) key: usize,
+    pub(crate) record: Record,
+}
+
 /// Where an edge stands.
 pub(crate) enum EdgeState {
     /// Looking for keys and, where nothing is found, getting ready to run.
     Searching,
-    /// Loading a record under the key at this place of `keys`.
-    Loading(ActionId, usize),
+    /// Loading a record.
+    Loading(Box<Load>),
     /// As `Loading`, but nobody wants it; goes on when that has ended.
-    StopLoading(ActionId, usize),
+    StopLoading(Box<Load>),
     /// The op ran; the result is being saved under these keys.
     Saving(ActionId, OutputId, Vec<crate::graph::SaveKey>),
     /// There is a result. `own` when it was loaded and so is no output of the node's run.
@@ -111,9 +120,8 @@ impl EdgeState {
 
     fn action(&self) -> Option<ActionId> {
         match self {
-            Self::Loading(action, _) | Self::StopLoading(action, _) | Self::Saving(action, ..) => {
-                Some(*action)
-            }
+            Self::Loading(load) | Self::StopLoading(load) => Some(load.action),
+            Self::Saving(action, ..) => Some(*action),
             _ => None,
         }
     }
@@ -149,6 +157,8 @@ pub(crate) struct EdgeNode {
     pub(crate) deps: Box<[Dep]>,
     /// Parents of edges that merged into this one, by input.
     pub(crate) extra: Vec<(u32, KeyDep)>,
+    /// Questions to the store that are open.
+    pub(crate) asking: u32,
     /// Number of cache maps that were looked at.
     pub(crate) maps_seen: usize,
     /// Inputs that may have changed since the last update.
@@ -180,6 +190,7 @@ impl EdgeNode {
             tried: Vec::new(),
             deps: inputs.iter().map(|input| Dep::new(*input)).collect(),
             extra: Vec::new(),
+            asking: 0,
             maps_seen: 0,
             news: SmallVec::new(),
             stale: SmallVec::new(),

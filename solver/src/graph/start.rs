@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::events::internal;
-use super::node::{EdgeState, Need, Work};
+use super::node::{EdgeState, Load, Need, Work};
 use super::types::{Action, ActionId, EdgeId, NodeId, OutputId, SaveKey};
 use super::{Graph, Target};
 use crate::OutputIndex;
@@ -129,11 +129,11 @@ impl Graph {
         let Some(edge) = node.edge(id.output) else { return };
         match (&edge.state, edge.need) {
             (EdgeState::Searching, Need::Load) => self.start_load(id),
-            (EdgeState::Loading(action, key), need) if need != Need::Load => {
-                let (action, key) = (*action, *key);
-                self.out.push(Action::Cancel(action));
+            (EdgeState::Loading(load), need) if need != Need::Load => {
+                let load = load.clone();
+                self.out.push(Action::Cancel(load.action));
                 if let Some(edge) = self.edge_mut(id) {
-                    edge.state = EdgeState::StopLoading(action, key);
+                    edge.state = EdgeState::StopLoading(load);
                 }
             }
             (EdgeState::Searching, Need::Exec) => {
@@ -162,9 +162,10 @@ impl Graph {
         let Some(best) = best.map(|(at, _)| at) else { return };
         let (key, record) = edge.records.swap_remove(best);
         edge.tried.push(record.result.clone());
-        edge.state = EdgeState::Loading(action, key);
+        let result = record.result.clone();
+        edge.state = EdgeState::Loading(Box::new(Load { action, key, record }));
         self.work.insert(action, Target::Fetch(id));
-        self.out.push(Action::Fetch(action, id, record.result));
+        self.out.push(Action::Fetch(action, id, result));
     }
 
     fn start_save(&mut self, id: EdgeId, output: OutputId) {

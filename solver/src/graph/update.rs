@@ -19,15 +19,14 @@ impl Graph {
             return;
         }
         self.queue(id, PLAN);
-        let asked = self.asked.len();
         let is_root = self.node(id.node).is_some_and(|node| node.inputs.is_empty());
         if is_root {
             self.update_root(id)
         } else {
             self.update_deps(id)
         }
-        if self.asked.len() > asked {
-            // The level follows when the answers are here.
+        if self.edge(id).is_some_and(|edge| edge.asking > 0) {
+            // The level follows when the answers are here: until then an input may seem to lead nowhere.
             return;
         }
         let level = self.level_of(id);
@@ -37,6 +36,14 @@ impl Graph {
             edge.level = level;
             self.notify(id);
         }
+    }
+
+    fn ask(&mut self, asked: Asked, question: Question) {
+        if let Some(edge) = self.edge_mut(asked.edge()) {
+            edge.asking += 1;
+        }
+        self.asked.push(asked);
+        self.questions.push(question);
     }
 
     fn update_root(&mut self, id: EdgeId) {
@@ -53,8 +60,8 @@ impl Graph {
         self.queue(id, TWIN);
         for (place, map) in maps.iter().enumerate() {
             if !ignore {
-                self.asked.push(Asked::Root(id, first + place));
-                self.questions.push(Question::Key(root_key(&map.digest, Some(id.output))));
+                let question = Question::Key(root_key(&map.digest, Some(id.output)));
+                self.ask(Asked::Root(id, first + place), question);
             }
         }
     }
@@ -113,8 +120,7 @@ impl Graph {
             dep.content = Probe::Done;
         }
         for (query, content) in queries {
-            self.asked.push(Asked::Links(id, input, content));
-            self.questions.push(Question::Links(query));
+            self.ask(Asked::Links(id, input, content), Question::Links(query));
         }
         self.queue(id, TWIN);
     }
@@ -212,8 +218,7 @@ impl Graph {
             .filter(|key| edge.keys.iter().all(|old| old.id() != key))
             .collect();
         for key in common {
-            self.asked.push(Asked::Records(id, key.clone()));
-            self.questions.push(Question::Key(key));
+            self.ask(Asked::Records(id, key.clone()), Question::Key(key));
         }
         self.link_siblings(id, input, content, &all, &map.digest);
     }

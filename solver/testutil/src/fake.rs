@@ -250,6 +250,7 @@ struct ResultsState {
     next: u64,
     results: HashMap<ResultId, FakeOutput>,
     broken: bool,
+    gate: Option<Arc<Semaphore>>,
     loads: u64,
 }
 
@@ -262,6 +263,11 @@ impl FakeResults {
     /// Lets loads fail from now on, or succeed again.
     pub fn set_broken(&self, broken: bool) {
         self.state.lock().broken = broken;
+    }
+
+    /// Each load takes one permit first.
+    pub fn set_gate(&self, gate: Arc<Semaphore>) {
+        self.state.lock().gate = Some(gate);
     }
 
     /// Number of loads so far.
@@ -281,8 +287,15 @@ impl ResultStore<FakeDomain> for FakeResults {
     }
 
     async fn load(&self, _: &OpContext<FakeDomain>, id: &ResultId) -> Result<FakeOutput, FakeError> {
-        let mut state = self.state.lock();
-        state.loads += 1;
+        let gate = {
+            let mut state = self.state.lock();
+            state.loads += 1;
+            state.gate.clone()
+        };
+        if let Some(gate) = gate {
+            gate.acquire().await.map_err(|error| FakeError(error.to_string()))?.forget();
+        }
+        let state = self.state.lock();
         if state.broken {
             return Err(FakeError("store is broken".to_owned()));
         }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod fake;
+mod ladder;
 mod program;
 mod sim;
 

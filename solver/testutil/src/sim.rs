@@ -4,13 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use buildkit_solver::graph::{
     Action, ActionId, Answer, DepInfo, Event, Failure, Graph, JobKey, LoadVertex, MapInfo, NodeId, OutputId,
-    Question, RequestId, SaveKey,
+    Question, RequestId, SaveKey, Wanted,
 };
 use buildkit_solver::{
     CacheKeyStore, Link, MemoryKeyStore, NewKey, OutputIndex, Parent, Record, ResultId, VertexId, ensure_key,
 };
 
 use crate::fake::results;
+use crate::ladder::{self, Ladder};
 use crate::{Failing, FakeError, FakeOp, FakeOutput, Program, Random, digest};
 
 /// How a program is played.
@@ -61,6 +62,10 @@ pub struct Simulation<'a> {
     reports: Vec<JobReport>,
     current: usize,
     counter: u64,
+    /// Edges that had a record by definition when the job began: later ones may have been asked before.
+    found: HashSet<(usize, OutputIndex)>,
+    /// Whether the order of effort is checked, see [`Self::check_run`] and [`Self::check_effort`].
+    laddered: bool,
 }
 
 /// What went wrong, with the program.
@@ -89,6 +94,8 @@ impl<'a> Simulation<'a> {
             reports: program.jobs.iter().map(|_| JobReport::default()).collect(),
             current: 0,
             counter: 0,
+            found: HashSet::new(),
+            laddered: !play.concurrent && ladder::covers(program),
         };
         if play.concurrent {
             simulation.play_together()?
@@ -102,6 +109,9 @@ impl<'a> Simulation<'a> {
     fn play_in_turn(&mut self) -> Result<(), Broken> {
         for job in 0..self.program.jobs.len() {
             self.current = job;
+            if self.laddered {
+                self.found = self.ladder().found_by_definition();
+            }
             self.begin(job)?;
             self.drain()?;
             self.step(vec![Event::JobGone(JobKey(job as u64))])?;
@@ -338,7 +348,12 @@ impl<'a> Simulation<'a> {
                     let answers = answers.map_err(|error: buildkit_solver::StoreError| error.to_string())?;
                     events = vec![Event::Answered(answers)];
                 }
-                None => return self.graph.check(),
+                None => {
+                    if self.laddered {
+                        self.check_effort()?;
+                    }
+                    return self.graph.check();
+                }
             }
         }
     }
@@ -355,6 +370,51 @@ impl<'a> Simulation<'a> {
                 Answer::Key(self.keys.exists(key)?, records)
             }
         })
+    }
+
+    /// Nothing runs where a record is found. One job at a time: what others save meanwhile may come
+    /// too late.
+    fn check_run(&self, node: NodeId) -> Result<(), Broken> {
+        if repeats_itself(self.program) {
+            // What is made below it too was not there yet when the store was asked.
+            return Ok(());
+        }
+        let place = *self.nodes.get(&node).ok_or_else(|| format!("{node:?} was never loaded"))?;
+        if !self.program.jobs[self.current].ignoring.is_empty() {
+            // One that ignores the cache takes others over, and offers no keys then.
+            return Ok(());
+        }
+        let (ladder, efforts) = (self.ladder(), self.graph.efforts(node));
+        let mut wanted = efforts.iter().filter(|edge| edge.runs && edge.wanted == Wanted::Result);
+        if wanted.any(|edge| !ladder.found_with_inputs(place, edge.output)) {
+            return Ok(());
+        }
+        Err(format!("v{place} runs in job {} although there is a record: {efforts:?}", self.current))
+    }
+
+    /// No rung of the ladder is climbed that an earlier one made needless: of an input of an edge that
+    /// does not run, the result is wanted for its content only, and that only where definitions lead
+    /// to no record or a consumer is after more keys than those.
+    fn check_effort(&self) -> Result<(), Broken> {
+        for (node, place) in &self.nodes {
+            let op = self.program.op(*place);
+            for edge in self.graph.efforts(*node).into_iter().filter(|edge| !edge.runs) {
+                let mut effort = edge.results.iter().chain(&edge.works).peekable();
+                if effort.peek().is_none() {
+                    continue;
+                }
+                let open = edge.wanted == Wanted::AllKeys || !self.found.contains(&(*place, edge.output));
+                if !open || !effort.all(|input| op.content.contains(input)) {
+                    return Err(format!("v{place} goes too far in job {}: {edge:?}", self.current));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ladder(&self) -> Ladder<'_> {
+        let ignoring = &self.program.jobs[self.current].ignoring;
+        Ladder { program: self.program, keys: &self.keys, ignoring }
     }
 
     fn perform(&mut self, action: Action) -> Result<(), Broken> {
@@ -374,6 +434,9 @@ impl<'a> Simulation<'a> {
                 self.pending.insert(action, Work::Fetch(result));
             }
             Action::Execute(action, node, inputs, _) => {
+                if self.laddered {
+                    self.check_run(node)?;
+                }
                 if !self.executing.insert(node) {
                     return Err(format!("{node:?} runs twice at a time"));
                 }
