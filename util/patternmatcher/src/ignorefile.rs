@@ -1,4 +1,4 @@
-use buildkit_util_system::path::clean;
+use buildkit_util_gopath::clean;
 
 use crate::Error;
 

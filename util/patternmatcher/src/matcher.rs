@@ -1,6 +1,6 @@
 use std::sync::OnceLock;
 
-use buildkit_util_system::path::clean;
+use buildkit_util_gopath::clean;
 
 use crate::compile::Compiled;
 use crate::{Error, glob_match};

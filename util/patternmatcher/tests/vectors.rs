@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use buildkit_util_gopath::clean;
 use buildkit_util_patternmatcher::{MatchInfo, PatternMatcher, read_all};
-use buildkit_util_system::path::clean;
 use serde::Deserialize;
 
 fn vectors(name: &str) -> String {

@@ -9,13 +9,13 @@ mod env;
 mod error;
 mod handle;
 pub mod mount;
-pub mod path;
 mod remove;
 mod root;
 mod stat;
 mod user;
 mod walk;
 
+pub use buildkit_util_gopath as path;
 pub use env::{DEFAULT_PATH_UNIX, DEFAULT_PATH_WINDOWS, default_path_env};
 pub use error::Error;
 pub use handle::Handle;

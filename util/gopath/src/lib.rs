@@ -1,5 +1,8 @@
-//! Path arithmetic on text, by the rules of Go's `path/filepath` on Unix, which the wire formats
-//! and cache keys assume. Nothing here looks at a file system.
+//! Path arithmetic on text as Go does it.
+//!
+//! The rules are those of Go's `path/filepath` on Unix, which the wire formats and cache keys assume.
+//! Nothing here looks at a file system.
+#![forbid(unsafe_code)]
 
 /// The shortest path that means the same when no component is a symbolic link: no empty or `.`
 /// component, no `..` but leading ones of a relative path. The empty path is `.`.
