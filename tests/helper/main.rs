@@ -1,4 +1,6 @@
-//! What steps of tests do that busybox cannot: `step-helper exchange A B` swaps two names without end,
+//! End-to-end tests of the daemon through its clients.
+//!
+//! This program does in their steps what busybox cannot: `step-helper exchange A B` swaps two names without end,
 //! `step-helper socket PATH` makes a socket.
 #![forbid(unsafe_code)]
 
