@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::sandbox::{Sandbox, base, shell};
 
 #[test]
-fn b13_client_vanishes_during_a_step() {
+fn b_13_client_vanishes_during_a_step() {
     let mut sandbox = Sandbox::new();
     sandbox.assert_serves("before");
     let before = sandbox.daemon.census();
@@ -25,7 +25,7 @@ fn b13_client_vanishes_during_a_step() {
 }
 
 #[test]
-fn b13_client_vanishes_while_it_sends_files() {
+fn b_13_client_vanishes_while_it_sends_files() {
     let mut sandbox = Sandbox::new();
     let context = sandbox.path("context");
     for dir in 0..20 {

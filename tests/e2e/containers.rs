@@ -208,7 +208,7 @@ fn a2_20_names_are_no_mount_options() {
 }
 
 #[test]
-fn b22_a_fork_bomb_ends_with_its_build() {
+fn b_22_a_fork_bomb_ends_with_its_build() {
     let mut sandbox = Sandbox::new();
     sandbox.assert_serves("before");
     let before = sandbox.daemon.census();

@@ -7,7 +7,7 @@ use buildkit_util_testutil::{DaemonOptions, TestDaemon};
 use crate::sandbox::Sandbox;
 
 #[test]
-fn b38_two_daemons_do_not_share_a_root() {
+fn b_38_two_daemons_do_not_share_a_root() {
     let mut sandbox = Sandbox::new();
     let output = sandbox.daemon.rival().run().assert_fails();
     assert!(output.text().contains("lock"), "{}", output.text());

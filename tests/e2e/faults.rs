@@ -111,7 +111,7 @@ fn results_with_keys(sandbox: &Sandbox) -> usize {
 }
 
 #[test]
-fn b24_log_flood_neither_fills_memory_nor_loses_the_end() {
+fn b_24_log_flood_neither_fills_memory_nor_loses_the_end() {
     let mut sandbox = Sandbox::new();
     sandbox.assert_serves("before");
     let before = resident(sandbox.daemon.id());
