@@ -9,6 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use buildkit_solver::{Edge, Graph, JobId, MemoryKeyStore, Solver, SolverOptions};
 use buildkit_solver_testutil::{FakeDomain, FakeGraph, FakeOp, FakeResults, Random};
@@ -88,6 +89,30 @@ fn build(runtime: &Runtime, solver: &Solver<FakeDomain>, graph: &Graph<FakeDomai
     USED.load(Ordering::Relaxed)
 }
 
+/// The bytes in use once everything that was dropped is gone, by whichever thread.
+fn settled() -> usize {
+    let mut last = usize::MAX;
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let used = USED.load(Ordering::Relaxed);
+        if used == last {
+            return used;
+        }
+        last = used;
+    }
+}
+
+/// What all threads work meanwhile: steadier than the time that passes where others use the machine.
+fn cpu_time<T>(work: impl FnOnce() -> T) -> Duration {
+    let now = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+    };
+    let before = now();
+    black_box(work());
+    now().saturating_sub(before)
+}
+
 fn builds(criterion: &mut Criterion) {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     let _entered = runtime.enter();
@@ -95,6 +120,11 @@ fn builds(criterion: &mut Criterion) {
     group.sample_size(10);
     for (name, shape) in [("wide", Shape::Wide), ("deep", Shape::Deep), ("random", Shape::Random)] {
         let (small, end) = graph(shape, 10_000);
+        let times = (0..5).map(|_| {
+            let solver = solver();
+            cpu_time(|| build(&runtime, &solver, &small, &end))
+        });
+        println!("uncached {name}, 10k: {:?} of CPU time", times.min().expect("has run"));
         group.bench_function(format!("uncached_{name}_10k"), |bencher| {
             bencher.iter_batched(
                 solver,
@@ -107,19 +137,21 @@ fn builds(criterion: &mut Criterion) {
         });
         let (large, end) = graph(shape, 100_000);
         let solver = solver();
-        let before = USED.load(Ordering::Relaxed);
+        let before = settled();
         let during = build(&runtime, &solver, &large, &end);
         println!(
             "uncached {name}: {} bytes for each vertex, its keys and results included",
-            (during - before) / 100_000
+            during.saturating_sub(before) / 100_000
         );
         solver.domain().take_log();
         // The job of the build before has gone when this one is answered.
         build(&runtime, &solver, &graph(Shape::Deep, 1).0, &graph(Shape::Deep, 1).1);
         solver.domain().take_log();
-        let before = USED.load(Ordering::Relaxed);
+        let before = settled();
         let during = build(&runtime, &solver, &large, &end);
         println!("cached {name}: {} bytes for each vertex", during.saturating_sub(before) / 100_000);
+        let times = (0..3).map(|_| cpu_time(|| build(&runtime, &solver, &large, &end)));
+        println!("cached {name}, 100k: {:?} of CPU time", times.min().expect("has run"));
         group.bench_function(format!("cached_{name}_100k"), |bencher| {
             bencher.iter(|| build(&runtime, &solver, &large, &end));
         });
