@@ -65,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) mounter: LocalMounter,
     pub(crate) root: PathBuf,
     pub(crate) clock: fn() -> SystemTime,
+    /// Gate: one collection at a time.
     pub(crate) pruning: tokio::sync::Mutex<()>,
     pub(crate) cleanup: mpsc::UnboundedSender<Cleanup>,
     /// Cleanups sent and not done.

@@ -50,7 +50,7 @@ pub(crate) struct Record {
     pub(crate) refs: u32,
     /// Records made of it.
     pub(crate) children: u32,
-    /// Held while the files get their place, by whoever does it for all.
+    /// Gate: held while the files get their place, by whoever does it for all.
     pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
 }
 

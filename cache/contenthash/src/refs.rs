@@ -34,6 +34,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Trees {
+    /// Each tree is a gate: who asks for a digest of it waits for those that are being computed.
     by_id: HashMap<RefId, (u64, Arc<AsyncMutex<Tree>>)>,
     /// Counts uses.
     clock: u64,

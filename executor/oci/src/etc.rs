@@ -39,7 +39,8 @@ pub struct EtcFiles {
     directory: PathBuf,
     servers: Vec<NameServer>,
     dns: DnsConfig,
-    /// What `resolv.conf` and `resolv-host.conf` were made of.
+    /// What `resolv.conf` and `resolv-host.conf` were made of. A gate: one container writes them, those that
+    /// start with it wait for that.
     made: Mutex<[Option<Source>; 2]>,
 }
 

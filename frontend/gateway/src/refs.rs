@@ -18,6 +18,7 @@ pub(crate) struct Refs {
     refs: Mutex<HashMap<String, Arc<dyn Reference>>>,
     /// States of failed steps, which a driver may look into.
     failed: Mutex<HashMap<String, ImmutableRef>>,
+    /// Gate: a tree is mounted once, by whoever looks into it first.
     mounts: tokio::sync::Mutex<HashMap<String, Arc<LocalMount>>>,
     empty: Mutex<Option<tempfile::TempDir>>,
 }
@@ -64,16 +65,15 @@ impl Refs {
     }
 
     fn empty_directory(&self) -> Result<PathBuf, RemoteError> {
-        let mut empty = self.empty.lock();
-        if let Some(directory) = &*empty {
-            return Ok(directory.path().to_owned());
+        let known = self.empty.lock().as_ref().map(|directory| directory.path().to_owned());
+        if let Some(path) = known {
+            return Ok(path);
         }
         let directory = tempfile::tempdir().map_err(|error| {
             RemoteError::new(Kind::of_io(&error), format!("Failed to make a directory: {error}"))
         })?;
-        let path = directory.path().to_owned();
-        *empty = Some(directory);
-        Ok(path)
+        // Another caller may have made one in the meantime: the first one stays.
+        Ok(self.empty.lock().get_or_insert(directory).path().to_owned())
     }
 
     /// Adds to an error the ids under which the state of the failed step can be looked into.

@@ -27,7 +27,7 @@ pub trait TokenFetcher: Send + Sync + 'static {
 /// The credentials of a docker configuration.
 pub struct DockerAuth {
     config: DockerConfig,
-    /// Locked while a program is asked: some hang when asked twice at a time.
+    /// Gate, closed while a program is asked: some hang when asked twice at a time.
     kept: tokio::sync::Mutex<HashMap<String, (Instant, AuthConfig)>>,
     seeds: Arc<Seeds>,
     fetcher: Option<Arc<dyn TokenFetcher>>,

@@ -97,7 +97,7 @@ pub(crate) struct Caches {
     cache: CacheManager,
     /// Directories that any number of steps may use at once.
     shares: Mutex<HashMap<String, Weak<Shared>>>,
-    /// Keys whose directory somebody is looking for, one at a time.
+    /// Gates, by key: one at a time looks for the directory of a key.
     seeking: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     released: Notify,
 }

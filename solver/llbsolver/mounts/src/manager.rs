@@ -135,7 +135,8 @@ pub struct ExecMounts {
     inner: Arc<Inner>,
     sessions: SessionGroup,
     name: String,
-    /// Cache directories of this step by key: within a step, the same key is the same directory.
+    /// Cache directories of this step by key: within a step, the same key is the same directory. A gate:
+    /// mounts of one step ask one after the other, so that none is taken twice.
     caches: tokio::sync::Mutex<HashMap<String, CacheMount>>,
 }
 
