@@ -71,6 +71,22 @@ pub struct VertexSpec<D: Domain> {
     pub payload: Arc<D::Vertex>,
 }
 
+impl<D: Domain> VertexSpec<D> {
+    /// A vertex with one output, cached as usual, whose name is that of its kind.
+    pub fn new(id: VertexId, kind: &'static str, inputs: Vec<Edge>, payload: D::Vertex) -> Self {
+        Self {
+            id,
+            name: kind.to_owned(),
+            inputs,
+            outputs: Some(1),
+            cache: CacheOptions::default(),
+            progress_group: None,
+            kind,
+            payload: Arc::new(payload),
+        }
+    }
+}
+
 /// How a vertex uses the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheOptions {
@@ -133,6 +149,14 @@ pub struct CacheMapStep<D: Domain> {
     pub map: CacheMap<D>,
     /// Whether there are no more maps. A vertex with inputs has one map only.
     pub done: bool,
+}
+
+impl<D: Domain> CacheMapStep<D> {
+    /// The only map of an op that uses all of each of its `inputs`.
+    pub fn only(digest: Digest, inputs: usize) -> Self {
+        let deps = (0..inputs).map(|_| CacheDep::default()).collect();
+        Self { map: CacheMap { digest, deps, preimage: None }, done: true }
+    }
 }
 
 /// Makes the content digest of an input.

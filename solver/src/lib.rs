@@ -13,6 +13,7 @@ mod graph;
 mod keys;
 mod memory;
 mod progress;
+mod results;
 mod schedule;
 mod solver;
 mod store;
@@ -27,6 +28,7 @@ pub use error::{Error, StoreError};
 pub use export::{ExportLink, ExportMode, ExportOptions, ExportRecord, ExportResult, LayerSource, export};
 pub use keys::{ExportableKey, KeyDep, KeyId, KeyNode, root_key};
 pub use memory::{MemoryKeyStore, Removed};
+pub use results::{MemoryResults, MissingResult};
 pub use solver::{CachedResult, Job, JobId, Solver, SolverOptions};
 pub use store::{
     CacheKeyStore, Link, LinkQuery, NewKey, Parent, Record, derived_key, ensure_key, save_record,

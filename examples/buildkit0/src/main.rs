@@ -16,7 +16,7 @@ struct Cli {
     /// What the result is to run with.
     #[arg(long, value_enum, default_value = "containerd")]
     target: Target,
-    /// Repository of this project.
+    /// Repository of this project, or of your copy of it.
     #[arg(long, default_value = "https://git.example.org/buildkit.git")]
     repo: String,
     /// Version of this project.
@@ -32,18 +32,30 @@ struct Cli {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// The daemon with runc.
+    /// `buildd-standalone` with runc.
     Standalone,
-    /// The daemon with containerd.
+    /// `buildd-containerd` with containerd.
     Containerd,
+}
+
+impl Target {
+    fn daemon(self) -> &'static str {
+        match self {
+            Self::Standalone => "buildd-standalone",
+            Self::Containerd => "buildd-containerd",
+        }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let programs = buildkit(&cli.repo, &cli.buildkit);
-    let mut files = FileActions::new()
-        .then(copy(&programs, "/src/target/release/buildkitd", "/bin/"))
-        .then(copy(&programs, "/src/target/release/buildctl", "/bin/"));
+    let daemon = format!("/src/target/release/{}", cli.target.daemon());
+    let mut files = FileActions::new().then(copy(&programs, &daemon, "/bin/")).then(copy(
+        &programs,
+        "/src/target/release/buildctl",
+        "/bin/",
+    ));
     files = match cli.target {
         Target::Standalone => files.then(copy(runc(&cli.runc), "/src/runc", "/bin/")),
         Target::Containerd => {

@@ -16,7 +16,7 @@ struct Cli {
     /// What the result is to run with.
     #[arg(long, value_enum, default_value = "containerd")]
     target: Target,
-    /// Repository of this project.
+    /// Repository of this project, or of your copy of it.
     #[arg(long, default_value = "https://git.example.org/buildkit.git")]
     repo: String,
     /// Version of this project.
@@ -32,20 +32,30 @@ struct Cli {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// The daemon with runc.
+    /// `buildd-standalone` with runc.
     Standalone,
-    /// The daemon with containerd.
+    /// `buildd-containerd` with containerd.
     Containerd,
+}
+
+impl Target {
+    fn daemon(self) -> &'static str {
+        match self {
+            Self::Standalone => "buildd-standalone",
+            Self::Containerd => "buildd-containerd",
+        }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let rust = image("docker.io/library/rust:1-bookworm").state();
     let source = with_clone(&rust, &cli.repo, &cli.buildkit);
-    let daemon = source.run().shlex("cargo build --locked --release --bin buildkitd").root();
+    let name = cli.target.daemon();
+    let daemon = source.run().shlex(&format!("cargo build --locked --release --bin {name}")).root();
     let client = source.run().shlex("cargo build --locked --release --bin buildctl").root();
     let mut files = FileActions::new()
-        .then(copy(&daemon, "/src/target/release/buildkitd", "/bin/"))
+        .then(copy(&daemon, &format!("/src/target/release/{name}"), "/bin/"))
         .then(copy(&client, "/src/target/release/buildctl", "/bin/"));
     files = match cli.target {
         Target::Standalone => files.then(copy(runc(&cli.runc), "/src/runc", "/bin/")),

@@ -19,7 +19,7 @@ struct Cli {
     /// What the result is to run with.
     #[arg(long, value_enum, default_value = "containerd")]
     target: Target,
-    /// Repository of this project.
+    /// Repository of this project, or of your copy of it.
     #[arg(long, default_value = "https://git.example.org/buildkit.git")]
     repo: String,
     /// Version of this project.
@@ -35,16 +35,25 @@ struct Cli {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// The daemon with runc.
+    /// `buildd-standalone` with runc.
     Standalone,
-    /// The daemon with containerd.
+    /// `buildd-containerd` with containerd.
     Containerd,
+}
+
+impl Target {
+    fn daemon(self) -> &'static str {
+        match self {
+            Self::Standalone => "buildd-standalone",
+            Self::Containerd => "buildd-containerd",
+        }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let mut parts = vec![
-        buildkit(&cli.repo, &cli.buildkit, "buildkitd")?,
+        buildkit(&cli.repo, &cli.buildkit, cli.target.daemon())?,
         buildkit(&cli.repo, &cli.buildkit, "buildctl")?,
     ];
     parts.push(match cli.target {

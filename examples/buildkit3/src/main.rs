@@ -1,7 +1,8 @@
 //! The graph that builds this project, from git sources or directories of the client.
 //!
 //! A component whose version is `local` comes from a directory of the client, so that a change can
-//! be tried before it is committed: `--runc=local` needs `buildctl build --local runc-src=DIR`.
+//! be tried before it is committed: `--runc=local` needs `buildctl build --local runc-src=DIR`. This
+//! project itself is `local` by default: `--local buildkit-src=.`
 #![forbid(unsafe_code)]
 
 use std::io::Write as _;
@@ -19,11 +20,11 @@ struct Cli {
     /// What the result is to run with.
     #[arg(long, value_enum, default_value = "containerd")]
     target: Target,
-    /// Repository of this project.
+    /// Repository of this project, or of your copy of it.
     #[arg(long, default_value = "https://git.example.org/buildkit.git")]
     repo: String,
     /// Version of this project, or `local`.
-    #[arg(long, default_value = "main")]
+    #[arg(long, default_value = "local")]
     buildkit: String,
     /// Version of runc, or `local`.
     #[arg(long, default_value = "v1.3.0")]
@@ -35,16 +36,25 @@ struct Cli {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// The daemon with runc.
+    /// `buildd-standalone` with runc.
     Standalone,
-    /// The daemon with containerd.
+    /// `buildd-containerd` with containerd.
     Containerd,
+}
+
+impl Target {
+    fn daemon(self) -> &'static str {
+        match self {
+            Self::Standalone => "buildd-standalone",
+            Self::Containerd => "buildd-containerd",
+        }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let mut parts = vec![
-        buildkit(&cli.repo, &cli.buildkit, "buildkitd")?,
+        buildkit(&cli.repo, &cli.buildkit, cli.target.daemon())?,
         buildkit(&cli.repo, &cli.buildkit, "buildctl")?,
     ];
     parts.push(match cli.target {
