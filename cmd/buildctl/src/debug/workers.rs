@@ -115,17 +115,16 @@ fn data(worker: &WorkerRecord) -> Data {
             ("OnDemand", "onDemand", Data::Bool(device.on_demand)),
         ])
     });
-    let list = |items: Vec<Data>| if items.is_empty() { Data::Null } else { Data::List(items) };
     Data::Struct(vec![
         ("ID", "id", text(&worker.id)),
         ("Labels", "labels", map(&worker.labels)),
         ("Platforms", "platforms", Data::List(worker.platforms.iter().map(platform).collect())),
-        ("GCPolicy", "gcPolicy", list(policy.collect())),
+        ("GCPolicy", "gcPolicy", Data::list(policy.collect())),
         (
             "BuildkitVersion",
             "buildkitVersion",
             info::data(&worker.buildkit_version.clone().unwrap_or_default()),
         ),
-        ("CDIDevices", "cdiDevices", list(devices.collect())),
+        ("CDIDevices", "cdiDevices", Data::list(devices.collect())),
     ])
 }
