@@ -79,6 +79,12 @@ pub(crate) enum Command {
     /// Connect standard input and output with the daemon
     #[command(hide = true)]
     DialStdio,
+    /// Print the completion script of a shell: bash, fish, pwsh or zsh
+    #[command(hide = true)]
+    Completion {
+        /// Shell
+        shell: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 
 mod build;
 mod cli;
+mod completion;
 mod connect;
 mod debug;
 mod dial_stdio;
@@ -28,7 +29,12 @@ use crate::cli::{Cli, Command};
 const NO_SUCH_COMMAND: u8 = 3;
 
 fn main() -> ExitCode {
-    let cli: Cli = match buildkit_util_goflags::try_parse_from(std::env::args_os()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    if let Some(list) = completion::candidates(&args) {
+        print!("{list}");
+        return ExitCode::SUCCESS;
+    }
+    let cli: Cli = match buildkit_util_goflags::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -102,6 +108,7 @@ fn run(cli: &Cli) -> Result<()> {
             Command::PruneHistories(_) => missing::history("prune-histories"),
             Command::Debug(args) => debug::run(&cli.global, &args.command).await,
             Command::DialStdio => dial_stdio::run(&cli.global).await,
+            Command::Completion { shell } => completion::script(shell.as_deref()),
         }
     });
     // Reads of standard input that go on must not keep the program.
