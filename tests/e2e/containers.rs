@@ -1,7 +1,9 @@
 //! What a container may see and do.
 
-use buildkit_client_llb::{FileActions, Mount, Network, mkdir, mkfile, scratch, symlink};
-use buildkit_util_testutil::Run;
+use buildkit_client_llb::{
+    Constrained as _, FileActions, Mount, Network, Platform, mkdir, mkfile, scratch, symlink,
+};
+use buildkit_util_testutil::{DaemonOptions, Run};
 
 use crate::sandbox::{Sandbox, base, shell};
 
@@ -41,6 +43,37 @@ fn a2_08_users_have_their_groups() {
         base().run().user("user").args(["/bin/sh", "-c", "echo user $(id -u) groups $(id -G)"]).done().root();
     let text = sandbox.build(&state).run().assert_ok().text();
     assert!(text.contains("user 1000 groups 1000 2000\n"), "{text}");
+}
+
+#[test]
+fn processes_of_other_platforms_are_given_to_an_emulator() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("buildkit-qemu-sparc64");
+    // It is started with the path and the arguments of the process.
+    fs_err::write(&program, "#!/bin/sh\necho emulated with $# arguments\nexec \"$@\"\n").unwrap();
+    fs_err::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let sandbox = Sandbox::with(DaemonOptions::new().env("PATH", format!("{}:{path}", dir.path().display())));
+    let on = |architecture: &str| {
+        let script =
+            "echo $0; ls -A /dev | grep -c qemu; touch /dev/.buildkit_qemu_emulator || echo read-only";
+        base()
+            .run()
+            .platform(Platform::new("linux", architecture))
+            .args(["/bin/sh", "-c", script, architecture])
+            .mount("/out", Mount::scratch())
+            .done()
+            .root()
+    };
+    let text = sandbox.build(&on("sparc64")).run().assert_ok().text();
+    for line in ["emulated with 4 arguments\n", "sparc64\n", " 1\n", "read-only\n"] {
+        assert!(text.contains(line), "{line:?}: {text}");
+    }
+    // Without an emulator it is tried all the same: the kernel may know better.
+    let text = sandbox.build(&on("sparc")).run().assert_ok().text();
+    assert!(text.contains("sparc\n") && !text.contains("emulated"), "{text}");
+    let log = sandbox.daemon.log();
+    assert!(log.contains("no emulator is known") && log.contains("linux/sparc"), "{log}");
 }
 
 #[test]

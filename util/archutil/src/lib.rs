@@ -8,5 +8,7 @@
 mod binfmt;
 mod detect;
 mod native;
+mod support;
 
 pub use detect::{Platform, supported_platforms};
+pub use support::{Support, support};

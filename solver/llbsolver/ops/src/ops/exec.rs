@@ -18,7 +18,7 @@ use buildkit_util_progress::LogStream;
 use buildkit_util_progress_logs::{LogLimits, LogWriter};
 
 use super::process::{exit_text, is_success, meta, secret_env, unsuccessful};
-use super::{acquire, definition_map};
+use super::{acquire, definition_map, emulator};
 use crate::domain::{LlbDomain, OpServices, Tree, failed, sessions};
 use crate::spec::{ExecSpec, OpSpec, TypedVertex};
 use crate::{Error, Result};
@@ -258,6 +258,8 @@ impl ExecOp {
     ) -> Result<Exit> {
         // Limits may have been merged with those of other builds.
         let mut meta = meta(spec, &cx.payload(), prepared.readonly_root)?;
+        let mut mounts = std::mem::take(&mut prepared.mounts);
+        emulator::add(&self.vertex.platform, &mut meta.args, &mut mounts)?;
         meta.env.extend(secret_env(&self.services, group, &spec.op.secretenv).await?);
         let limits = LogLimits::from_env(|name| std::env::var(name).ok());
         let log = |stream| {
@@ -273,7 +275,7 @@ impl ExecOp {
         let request = RunRequest {
             id: buildkit_identity::new_id(),
             root,
-            mounts: std::mem::take(&mut prepared.mounts),
+            mounts,
             process: ProcessSpec {
                 meta,
                 io: ProcessIo { stdin: None, stdout: log(LogStream::Stdout), stderr: log(LogStream::Stderr) },

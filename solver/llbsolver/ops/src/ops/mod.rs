@@ -1,6 +1,7 @@
 //! The operations at work.
 
 mod build;
+mod emulator;
 mod exec;
 mod file;
 mod process;
