@@ -5,44 +5,22 @@ use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use buildkit_util_compression::{Detected, decoder, detect};
 use buildkit_util_fsutil_copy::make_dirs;
 use buildkit_util_system::{CreateFile, FileKind, Root, Timestamp};
-use bzip2::bufread::MultiBzDecoder;
-use flate2::bufread::MultiGzDecoder;
-use lzma_rust2::XzReader;
 use tar::{Archive, EntryType};
 
 use crate::actions::chown_fn;
-use crate::zstd::ZstdReader;
 use crate::{Error, Owner, Result};
-
-/// How an archive is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Not.
-    None,
-    /// gzip, of any number of members.
-    Gzip,
-    /// bzip2, of any number of streams.
-    Bzip2,
-    /// xz, of any number of streams.
-    Xz,
-    /// zstd, of any number of frames.
-    Zstd,
-}
 
 /// Bytes at the start of a file that tell what it is.
 const MAGIC: usize = 6;
-
-/// Memory that decompressing may take: archives of xz at its highest level need 65 MiB, those of zstd's
-/// longest windows 128 MiB. Damaged or hostile ones ask for more.
-const MEMORY: u32 = 256 << 20;
 
 /// Whether a file is a tar archive. Everything but regular files is not, and not opened.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(crate) fn sniff(root: &Root, path: &Path) -> Result<Option<(File, Compression)>> {
+pub(crate) fn sniff(root: &Root, path: &Path) -> Result<Option<(File, Detected)>> {
     let Ok(handle) = root.resolve(path) else { return Ok(None) };
     if !handle.stat().is_ok_and(|stat| stat.is_file()) {
         return Ok(None);
@@ -52,17 +30,10 @@ pub(crate) fn sniff(root: &Root, path: &Path) -> Result<Option<(File, Compressio
     let count = read_up_to(&mut file, &mut magic).map_err(Error::io("read", path))?;
     let rewind = |mut file: File| file.rewind().map(|()| file).map_err(Error::io("seek", path));
     let mut file = rewind(file)?;
-    let compression = match &magic[..count] {
-        [0x1f, 0x8b, 0x08, ..] => Compression::Gzip,
-        [b'B', b'Z', b'h', ..] => Compression::Bzip2,
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Compression::Xz,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        _ => Compression::None,
-    };
-    let is_tar = {
-        let mut archive = Archive::new(reader(&mut file, compression));
-        archive.entries().is_ok_and(|mut entries| matches!(entries.next(), Some(Ok(_))))
-    };
+    let compression = detect(&magic[..count]);
+    let is_tar = reader(&mut file, compression).is_ok_and(|file| {
+        matches!(Archive::new(file).entries().map(|mut entries| entries.next()), Ok(Some(Ok(_))))
+    });
     Ok(if is_tar { Some((rewind(file)?, compression)) } else { None })
 }
 
@@ -77,15 +48,8 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
-fn reader<'a>(file: impl Read + 'a, compression: Compression) -> Box<dyn Read + 'a> {
-    let file = BufReader::with_capacity(64 << 10, file);
-    match compression {
-        Compression::None => Box::new(file),
-        Compression::Gzip => Box::new(MultiGzDecoder::new(file)),
-        Compression::Bzip2 => Box::new(MultiBzDecoder::new(file)),
-        Compression::Xz => Box::new(XzReader::new_mem_limit(file, true, MEMORY >> 10)),
-        Compression::Zstd => Box::new(ZstdReader::new(file, MEMORY.into())),
-    }
+fn reader<'a>(file: impl Read + Send + 'a, compression: Detected) -> io::Result<Box<dyn Read + Send + 'a>> {
+    decoder(compression, BufReader::with_capacity(64 << 10, file))
 }
 
 /// Unpacks a tar archive into a directory, which is made if it is missing. Nothing gets out of it,
@@ -96,8 +60,8 @@ fn reader<'a>(file: impl Read + 'a, compression: Compression) -> Box<dyn Read + 
 /// When the archive is damaged, names a path outside, or the system refuses. What was unpacked until
 /// then stays.
 pub fn unpack(
-    archive: impl Read,
-    compression: Compression,
+    archive: impl Read + Send,
+    compression: Detected,
     root: &Root,
     dest: &Path,
     owner: Option<Owner>,
@@ -108,7 +72,7 @@ pub fn unpack(
     let inside = root.sub_root(&dest).map_err(Error::at("open", &dest))?;
     let mut unpacker = Unpacker { root: inside, owner, directories: BTreeMap::new() };
     let damaged = |error: io::Error| Error::Invalid(format!("Failed to read archive: {error}"));
-    let mut archive = Archive::new(reader(archive, compression));
+    let mut archive = Archive::new(reader(archive, compression).map_err(damaged)?);
     for entry in archive.entries().map_err(damaged)? {
         unpacker.entry(&mut entry.map_err(damaged)?)?;
     }

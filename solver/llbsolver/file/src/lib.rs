@@ -8,10 +8,10 @@ mod archive;
 mod copy;
 mod error;
 mod owner;
-mod zstd;
 
 pub use actions::{mkdir, mkfile, rm, symlink};
-pub use archive::{Compression, unpack};
+pub use archive::unpack;
+pub use buildkit_util_compression::Detected;
 pub use buildkit_util_fsutil_copy::{Owner, SharedFiles};
 pub use copy::{copy, copy_or_link};
 pub use error::{Error, Result};

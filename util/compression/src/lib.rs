@@ -1,0 +1,16 @@
+//! Compresses and decompresses layers as streams, on all cores with the same output.
+//!
+//! [`Encoder`] is a writer: what goes in comes out compressed. What comes out depends on the kind, the
+//! level and the content, never on the number of processors or on how the content was cut into writes.
+//! [`decoder`] reads all that images are found to be compressed with. Nothing here allocates what a stream
+//! asks for without a limit.
+#![forbid(unsafe_code)]
+
+mod decode;
+mod encode;
+mod gzip;
+mod kind;
+
+pub use decode::{Detected, decoder, detect};
+pub use encode::Encoder;
+pub use kind::{Compression, Config, ParseError};
