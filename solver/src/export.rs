@@ -3,11 +3,12 @@
 //! The outcome is plain data: records that name earlier records as their inputs. What a record's
 //! layers are, and in which format they are written, is the business of who calls.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use buildkit_util_cachedigest::Digest;
+use foldhash::{HashMap, HashSet};
 
 use crate::{
     CacheKeyStore, ExportableKey, KeyId, OutputIndex, Record, ResultId, StoreError, VertexId, root_key,
@@ -101,9 +102,9 @@ pub async fn export<S: LayerSource>(
     source: &S,
     options: ExportOptions,
 ) -> Result<Vec<ExportRecord<S::Layers>>, S::Error> {
-    let mut items = HashMap::new();
+    let mut items = HashMap::default();
     let mut order: Vec<KeyId> = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::default();
     let mut pending: Vec<(ExportableKey, ExportMode)> =
         keys.iter().rev().map(|key| (key.clone(), options.mode)).collect();
     while let Some((key, mode)) = pending.pop() {
@@ -204,7 +205,7 @@ enum State {
 /// Puts records after those that they need.
 fn arrange<L>(mut items: HashMap<KeyId, Item<L>>, order: &[KeyId]) -> Vec<ExportRecord<L>> {
     let mut records: Vec<ExportRecord<L>> = Vec::new();
-    let mut states: HashMap<KeyId, State> = HashMap::new();
+    let mut states: HashMap<KeyId, State> = HashMap::default();
     for start in order {
         let mut stack = vec![start.clone()];
         while let Some(key) = stack.last().cloned() {

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use buildkit_util_progress::{Bus, Event, Vertex};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::api::OpShared;
 use crate::graph::JobKey;
@@ -19,8 +20,8 @@ pub(crate) struct ActiveVertex<D: Domain> {
 struct State<D: Domain> {
     payload: Arc<D::Vertex>,
     op: Option<Result<Arc<dyn Op<D>>, D::Error>>,
-    maps: Vec<Arc<CacheMap<D>>>,
-    jobs: Vec<Member<D>>,
+    maps: SmallVec<[Arc<CacheMap<D>>; 1]>,
+    jobs: SmallVec<[Member<D>; 1]>,
     /// How the vertex stands, for jobs that come late.
     status: Status,
     /// What the op published, for the same.
@@ -50,8 +51,8 @@ impl<D: Domain> ActiveVertex<D> {
         let state = State {
             payload,
             op: None,
-            maps: Vec::new(),
-            jobs: Vec::new(),
+            maps: SmallVec::new(),
+            jobs: SmallVec::new(),
             status: Status::default(),
             history: None,
             mirrors: Vec::new(),

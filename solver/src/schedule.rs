@@ -1,9 +1,10 @@
 //! In which order ready ops ask for the right to run.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use buildkit_util_cachedigest::Digest;
+use foldhash::HashMap;
 
 use crate::graph::{ActionId, JobKey};
 

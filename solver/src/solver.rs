@@ -1,10 +1,10 @@
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use buildkit_util_appcontext::TaskGuard;
 use buildkit_util_progress::Bus;
+use foldhash::{HashMap, HashSet};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -226,7 +226,8 @@ fn needed_part<D: Domain>(
     graph: &Graph<D>,
     edge: &Edge,
 ) -> Result<(Vec<driver::Loaded<D>>, u32), Error<D::Error>> {
-    let mut places: HashMap<&VertexId, usize> = HashMap::with_capacity(graph.vertices.len());
+    let mut places: HashMap<&VertexId, usize> = HashMap::default();
+    places.reserve(graph.vertices.len());
     let find = |places: &HashMap<&VertexId, usize>, edge: &Edge| {
         let place = *places.get(&edge.vertex)?;
         let vertex = graph.vertices.get(place)?;

@@ -7,11 +7,11 @@ mod run;
 mod task;
 mod work;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use buildkit_util_progress::Bus;
+use foldhash::HashMap;
 use tokio::sync::mpsc;
 
 use self::message::Respond;
@@ -67,17 +67,17 @@ impl<D: Domain> Owner<D> {
             results,
             options,
             messages,
-            vertices: HashMap::new(),
-            jobs: HashMap::new(),
-            builds: HashMap::new(),
-            waiting: HashMap::new(),
-            outputs: HashMap::new(),
+            vertices: HashMap::default(),
+            jobs: HashMap::default(),
+            builds: HashMap::default(),
+            waiting: HashMap::default(),
+            outputs: HashMap::default(),
             last_output: 0,
-            running: HashMap::new(),
-            ready: HashMap::new(),
-            saving: HashMap::new(),
-            fetching: HashMap::new(),
-            gates: HashMap::new(),
+            running: HashMap::default(),
+            ready: HashMap::default(),
+            saving: HashMap::default(),
+            fetching: HashMap::default(),
+            gates: HashMap::default(),
             durations: Durations::default(),
             backlog: Vec::new(),
         }

@@ -1,7 +1,6 @@
 //! The rules that hold between steps, for tests.
 
-use std::collections::{HashMap, HashSet};
-
+use foldhash::{HashMap, HashSet};
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
 
@@ -91,7 +90,7 @@ impl Graph {
     /// # Errors
     /// What is broken.
     pub fn check(&self) -> Result<(), String> {
-        let mut wants: HashMap<EdgeId, [u32; 4]> = HashMap::new();
+        let mut wants: HashMap<EdgeId, [u32; 4]> = HashMap::default();
         let mut known = 0;
         for index in self.nodes.node_indices() {
             let Some(node) = self.nodes.node_weight(index) else { continue };
@@ -201,7 +200,7 @@ impl Graph {
             return Err(format!("{id:?} is still queued"));
         }
         if let EdgeState::Merged(next) = edge.state {
-            let mut seen = HashSet::from([id]);
+            let mut seen = HashSet::from_iter([id]);
             let mut at = next;
             loop {
                 if !seen.insert(at) {

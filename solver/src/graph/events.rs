@@ -215,6 +215,7 @@ impl Graph {
         }
         let place = edge.keys.len();
         edge.keys.push(key);
+        edge.records.reserve_exact(records.len());
         for record in records {
             if !edge.tried.contains(&record.result)
                 && !edge.records.iter().any(|(_, old)| old.result == record.result)

@@ -1,8 +1,7 @@
 //! Which active edges have which keys.
 
-use std::collections::HashMap;
-
 use buildkit_util_cachedigest::Digest;
+use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use super::types::EdgeId;
@@ -21,7 +20,7 @@ pub(super) struct Way {
 #[derive(Default)]
 pub(super) struct EdgeIndex {
     edges: HashMap<Way, SmallVec<[EdgeId; 1]>>,
-    ways: HashMap<EdgeId, Vec<Way>>,
+    ways: HashMap<EdgeId, SmallVec<[Way; 1]>>,
 }
 
 impl EdgeIndex {
@@ -60,7 +59,7 @@ impl EdgeIndex {
     }
 
     /// Takes an edge out; the ways it had.
-    pub(super) fn forget(&mut self, edge: EdgeId) -> Vec<Way> {
+    pub(super) fn forget(&mut self, edge: EdgeId) -> SmallVec<[Way; 1]> {
         let ways = self.ways.remove(&edge).unwrap_or_default();
         for way in &ways {
             if let Some(edges) = self.edges.get_mut(way) {

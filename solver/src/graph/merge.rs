@@ -4,8 +4,7 @@
 //! alive. Ranks order the nodes so that what a node holds (inputs, nodes that took over one of its
 //! edges) has a lower one; that makes most checks for cycles free.
 
-use std::collections::HashSet;
-
+use foldhash::HashSet;
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 use smallvec::SmallVec;
@@ -119,7 +118,7 @@ impl Graph {
     fn reaches(&self, from: NodeId, to: NodeId, counts: impl Fn(Hold) -> bool) -> bool {
         let Some(lowest) = self.node(to).map(|node| node.rank) else { return false };
         let (start, goal) = (NodeIndex::new(from.index as usize), NodeIndex::new(to.index as usize));
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         let mut pending = vec![start];
         while let Some(index) = pending.pop() {
             if index == goal {
@@ -148,7 +147,7 @@ impl Graph {
 
         let Some(source) = self.edge_mut(goes) else { return };
         source.state = EdgeState::Merged(stays);
-        source.keys = Vec::new();
+        source.keys = smallvec::SmallVec::new();
         source.records = Vec::new();
         let consumers = std::mem::take(&mut source.consumers);
         let requests = std::mem::take(&mut source.requests);

@@ -18,11 +18,13 @@ mod start;
 mod types;
 mod update;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::HashMap;
 use petgraph::graph::NodeIndex;
 use petgraph::stable_graph::StableDiGraph;
 
+#[cfg(feature = "test-util")]
 pub use check::{Effort, Wanted};
 use index::EdgeIndex;
 use node::{EdgeNode, Node};

@@ -1,7 +1,7 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use buildkit_util_cachedigest::Digest;
+use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use super::types::{ActionId, EdgeId, Failure, JobKey, Level, MapInfo, OutputId, RequestId};
@@ -150,7 +150,7 @@ pub(crate) struct EdgeNode {
     /// Who is told of changes; those that are gone are dropped when found.
     pub(crate) consumers: SmallVec<[(EdgeId, u32); 1]>,
     /// Keys that consumers may match through.
-    pub(crate) keys: Vec<ExportableKey>,
+    pub(crate) keys: SmallVec<[ExportableKey; 1]>,
     /// Records of the keys, with the key's place.
     pub(crate) records: Vec<(usize, Record)>,
     pub(crate) tried: Vec<ResultId>,
@@ -162,15 +162,15 @@ pub(crate) struct EdgeNode {
     /// Number of cache maps that were looked at.
     pub(crate) maps_seen: usize,
     /// Inputs that may have changed since the last update.
-    pub(crate) news: SmallVec<[u32; 4]>,
+    pub(crate) news: SmallVec<[u32; 2]>,
     /// Inputs whose wishes may have changed since the last plan.
-    pub(crate) stale: SmallVec<[u32; 4]>,
+    pub(crate) stale: SmallVec<[u32; 2]>,
     pub(crate) counts: Counts,
     pub(crate) mode: Mode,
     /// Inputs of which something is wanted.
     pub(crate) wishing: u32,
     /// With many inputs: how many of them lead to a key.
-    pub(crate) hits: HashMap<KeyId, u32>,
+    pub(crate) hits: Option<Box<HashMap<KeyId, u32>>>,
     pub(crate) need: Need,
     pub(crate) queued: [bool; 3],
 }
@@ -185,7 +185,7 @@ impl EdgeNode {
             wants: [0; 4],
             requests: SmallVec::new(),
             consumers: SmallVec::new(),
-            keys: Vec::new(),
+            keys: SmallVec::new(),
             records: Vec::new(),
             tried: Vec::new(),
             deps: inputs.iter().map(|input| Dep::new(*input)).collect(),
@@ -197,7 +197,7 @@ impl EdgeNode {
             counts: Counts::new(inputs.len() as u32),
             mode: Mode::Rest,
             wishing: 0,
-            hits: HashMap::new(),
+            hits: None,
             need: Need::Nothing,
             queued: [false; 3],
         }
@@ -332,7 +332,7 @@ pub(crate) struct Dep {
     pub(crate) done_seen: bool,
     pub(crate) content: Probe,
     /// Keys in the store that the input leads to, sorted.
-    pub(crate) matches: Vec<KeyId>,
+    pub(crate) matches: SmallVec<[KeyId; 1]>,
     /// Wants preparation or content digest.
     pub(crate) need: bool,
     /// As last counted.
@@ -348,7 +348,7 @@ impl Dep {
             keys_seen: 0,
             done_seen: false,
             content: Probe::Open,
-            matches: Vec::new(),
+            matches: SmallVec::new(),
             need: false,
             view: View::default(),
         }

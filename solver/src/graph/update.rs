@@ -211,7 +211,7 @@ impl Graph {
                 if inputs <= FEW {
                     return deps.iter().all(|dep| dep.matches.binary_search(key).is_ok());
                 }
-                let count = hits.entry(key.clone()).or_insert(0);
+                let count = hits.get_or_insert_default().entry(key.clone()).or_insert(0);
                 *count += 1;
                 *count as usize == inputs
             })

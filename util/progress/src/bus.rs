@@ -10,6 +10,9 @@ use crate::{Event, SolveStatus};
 /// Events that one read hands out at most, so that a late reader does not get a build in one piece.
 const BATCH: usize = 512;
 
+/// Events that are kept in one piece of memory.
+const PIECE: usize = 256;
+
 /// The progress of one build, for any number of writers and readers. Clones are the same bus.
 ///
 /// Events are kept for readers that come late. Of a status that changes often only the latest state
@@ -28,12 +31,44 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Superseded events are `None`.
-    events: Vec<Option<Event>>,
+    events: Events,
     latest_status: HashMap<(Digest, String), usize>,
     /// Vertices that started and have not ended.
     running: HashSet<Digest>,
     closed: bool,
+}
+
+/// What was published, in pieces: large builds have many events, and one list that doubles when it is
+/// full would hold up to twice the memory and copy all of them.
+#[derive(Default)]
+struct Events {
+    /// All full but the last. Superseded events are `None`.
+    pieces: Vec<Vec<Option<Event>>>,
+}
+
+impl Events {
+    fn len(&self) -> usize {
+        self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
+    }
+
+    fn push(&mut self, event: Event) {
+        match self.pieces.last_mut() {
+            Some(last) if last.len() < PIECE => last.push(Some(event)),
+            _ => self.pieces.push(vec![Some(event)]),
+        }
+    }
+
+    fn get(&self, position: usize) -> Option<&Event> {
+        self.pieces.get(position / PIECE)?.get(position % PIECE)?.as_ref()
+    }
+
+    fn supersede(&mut self, position: usize) {
+        if let Some(slot) =
+            self.pieces.get_mut(position / PIECE).and_then(|piece| piece.get_mut(position % PIECE))
+        {
+            *slot = None;
+        }
+    }
 }
 
 impl Bus {
@@ -60,10 +95,10 @@ impl Bus {
             if let Event::Status(status) = &event {
                 let key = (status.vertex.clone(), status.id.clone());
                 if let Some(old) = state.latest_status.insert(key, position) {
-                    state.events[old] = None;
+                    state.events.supersede(old);
                 }
             }
-            state.events.push(Some(event));
+            state.events.push(event);
         }
         self.shared.changed.notify_waiters();
     }
@@ -139,7 +174,7 @@ impl Subscription {
         let mut batch = SolveStatus::default();
         let mut count = 0;
         while count < BATCH && self.next < state.events.len() {
-            if let Some(event) = &state.events[self.next] {
+            if let Some(event) = state.events.get(self.next) {
                 batch.push(event.clone());
                 count += 1;
             }
@@ -168,6 +203,22 @@ mod tests {
             started: None,
             completed: None,
         })
+    }
+
+    #[test]
+    fn many_events_are_read_in_order() {
+        let bus = Bus::new();
+        for number in 0..3 * PIECE {
+            bus.publish(status(&(number % (2 * PIECE)).to_string(), number as i64));
+        }
+        let mut reader = bus.subscribe();
+        let mut read = Vec::new();
+        while let (batch, false) = reader.take()
+            && !batch.is_empty()
+        {
+            read.extend(batch.statuses.iter().map(|status| status.current as usize));
+        }
+        assert!(read.iter().copied().eq(PIECE..3 * PIECE), "the first ones were superseded: {read:?}");
     }
 
     #[tokio::test]
