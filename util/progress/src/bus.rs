@@ -62,6 +62,11 @@ impl Events {
         self.pieces.get(position / PIECE)?.get(position % PIECE)?.as_ref()
     }
 
+    /// Those that were not superseded.
+    fn iter(&self) -> impl Iterator<Item = &Event> {
+        self.pieces.iter().flatten().flatten()
+    }
+
     fn supersede(&mut self, position: usize) {
         if let Some(slot) =
             self.pieces.get_mut(position / PIECE).and_then(|piece| piece.get_mut(position % PIECE))
@@ -134,7 +139,7 @@ impl Bus {
 
     /// About how many bytes of memory the events take.
     pub fn size(&self) -> usize {
-        self.shared.state.lock().events.iter().flatten().map(Event::size).sum()
+        self.shared.state.lock().events.iter().map(Event::size).sum()
     }
 
     /// A reader that starts at the first event.
