@@ -41,7 +41,7 @@ pub fn git(url: &str, reference: &str) -> Git {
     Git {
         url: url.to_owned(),
         reference: reference.to_owned(),
-        subdir: path::join(&["/", subdir]).trim_start_matches('/').to_owned(),
+        subdir: path::join(["/", subdir]).trim_start_matches('/').to_owned(),
         keep_git_dir: false,
         auth_token_secret: AUTH_TOKEN_SECRET.to_owned(),
         auth_header_secret: AUTH_HEADER_SECRET.to_owned(),
@@ -165,7 +165,7 @@ impl Git {
         let url = remote.as_ref().map_or_else(|| format!("https://{}", self.url), |r| r.url.clone());
         let identifier = match &remote {
             Some(remote) => {
-                let mut id = format!("{}{}", remote.host, path::join(&["/", &remote.path]));
+                let mut id = format!("{}{}", remote.host, path::join(["/", remote.path.as_str()]));
                 if !self.reference.is_empty() || !self.subdir.is_empty() {
                     id.push('#');
                     id.push_str(&self.reference);

@@ -152,7 +152,7 @@ fn copy_action(copy: &CopyFile, parent: &str, owner: Option<pb::ChownOpt>) -> pb
             Origin::State(state) => state.get_dir(),
             Origin::Actions(bound) => bound.state.get_dir(),
         };
-        path::join(&[dir, &src])
+        path::join([dir, &src])
     };
     let mode = match copy.mode {
         _ if !copy.mode_text.is_empty() => 0,

@@ -50,7 +50,7 @@ impl Values {
             dir.to_owned()
         } else {
             let parent = if self.dir.is_empty() { "/" } else { &self.dir };
-            path::join(&[parent, dir])
+            path::join([parent, dir])
         };
     }
 }
