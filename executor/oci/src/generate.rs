@@ -69,6 +69,8 @@ pub struct SpecInput<'a> {
     pub pids_limit: Option<i64>,
     /// Adjustment of the kernel's choice of victims when memory runs out.
     pub oom_score_adj: Option<i32>,
+    /// Whether the kernel runs programs for x32, so that the filter of system calls has to cover them.
+    pub x32: bool,
 }
 
 /// The path of a container's cgroup below the root of a hierarchy; for a systemd slice with a
@@ -119,7 +121,7 @@ pub fn generate(input: SpecInput<'_>) -> Result<Spec, Error> {
             devices: if insecure { insecure_devices() } else { Vec::new() },
             masked_paths: if insecure { Vec::new() } else { MASKED_PATHS.to_vec() },
             readonly_paths: if insecure { Vec::new() } else { READONLY_PATHS.to_vec() },
-            seccomp: (!insecure).then(|| default_profile(&DEFAULT_CAPABILITIES)),
+            seccomp: (!insecure).then(|| default_profile(&DEFAULT_CAPABILITIES, input.x32)),
         },
     })
 }
@@ -311,6 +313,7 @@ mod tests {
             apparmor_profile: None,
             pids_limit: Some(100),
             oom_score_adj: None,
+            x32: true,
         })?;
         Ok(serde_json::to_value(spec).expect("serialisable"))
     }

@@ -6,6 +6,7 @@
 //! a container needed and its image did not have.
 #![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+mod abi;
 mod caps;
 mod etc;
 mod generate;
@@ -15,6 +16,7 @@ mod seccomp;
 pub mod spec;
 mod stubs;
 
+pub use abi::runs_x32;
 pub use caps::{DEFAULT_CAPABILITIES, current_capabilities};
 pub use etc::{DEFAULT_HOSTNAME, DnsConfig, EtcFiles, hosts_text};
 pub use generate::{SpecInput, cgroups_path, exec_process, generate};

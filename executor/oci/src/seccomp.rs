@@ -110,10 +110,12 @@ fn allow_if(name: &'static str, index: u32, op: &'static str, value: u64) -> Sys
     SyscallRule { args: vec![SeccompArg { index, value, value_two: 0, op }], ..allow([name]) }
 }
 
+const X32: &str = "SCMP_ARCH_X32";
+
 /// Names of the architectures whose calls the kernel of `arch` takes, the native one first.
 fn architectures(arch: &str) -> &'static [&'static str] {
     match arch {
-        "x86_64" => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "x86_64" => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", X32],
         "aarch64" => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
         "mips64" if cfg!(target_endian = "little") => {
             &["SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64N32"]
@@ -127,9 +129,12 @@ fn architectures(arch: &str) -> &'static [&'static str] {
     }
 }
 
-/// The filter for a process with these capabilities in its bounding set.
-pub fn default_profile(capabilities: &[&str]) -> Seccomp {
-    profile_for(std::env::consts::ARCH, capabilities)
+/// The filter for a process with these capabilities in its bounding set. Without `x32` it knows nothing of
+/// that interface, and whoever uses it is killed: for kernels that do not have it.
+pub fn default_profile(capabilities: &[&str], x32: bool) -> Seccomp {
+    let mut profile = profile_for(std::env::consts::ARCH, capabilities);
+    profile.architectures.retain(|name| x32 || *name != X32);
+    profile
 }
 
 fn profile_for(arch: &str, capabilities: &[&str]) -> Seccomp {

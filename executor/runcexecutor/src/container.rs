@@ -20,13 +20,15 @@ use crate::options::Options;
 /// Mount points that the runtime covers, so that nothing below them is in the root file system.
 const COVERED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Directories of an executor.
+/// Directories of an executor, and what is known of the kernel.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// Bundles by container id.
     pub bundles: PathBuf,
     /// State of the runtime.
     pub state: PathBuf,
+    /// Whether the kernel runs programs for x32.
+    pub x32: bool,
 }
 
 /// A container that is ready to start, or has run.
@@ -115,6 +117,7 @@ impl Container {
             apparmor_profile: options.apparmor_profile.as_deref(),
             pids_limit: options.pids_limit,
             oom_score_adj: options.oom_score_adj,
+            x32: places.x32,
         })?;
         let config = serde_json::to_vec(&spec).map_err(|source| Error::Other {
             action: "encode the configuration".to_owned(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buildkit_executor::{Error, Executor, Exit, ProcessSpec, RunRequest};
 use buildkit_executor_oci::spec::Process;
-use buildkit_executor_oci::{EtcFiles, exec_process};
+use buildkit_executor_oci::{EtcFiles, exec_process, runs_x32};
 use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_util_appcontext::{detach, spawn, spawn_blocking};
 use buildkit_util_system::{DEFAULT_PATH_UNIX, Root, lookup_user};
@@ -88,7 +88,8 @@ impl Inner {
         let io = |source| Error::Io { action: format!("create `{}`", options.root.display()), source };
         fs::create_dir_all(&options.root).map_err(io)?;
         let root = fs::canonicalize(&options.root).map_err(io)?;
-        let places = Places { bundles: root.join("containers"), state: root.join("state") };
+        let places =
+            Places { bundles: root.join("containers"), state: root.join("state"), x32: runs_x32(&root) };
         for directory in [&places.bundles, &places.state] {
             fs::create_dir_all(directory).map_err(io)?;
         }
