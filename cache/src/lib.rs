@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod files;
 mod filter;
 pub mod gc;
 mod id;
