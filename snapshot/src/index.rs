@@ -392,9 +392,9 @@ impl Index {
         }
         let ids = committed.iter().filter(|(_, record)| record.synced).map(|(_, record)| record.id).collect();
         steps.push(Step::Synced { ids });
-        let active = || self.active.iter().filter(|(_, record)| !record.busy);
-        steps.extend(active().map(|(key, record)| prepare(key, record)));
-        let records = self.committed.values().chain(active().map(|(_, record)| record));
+        // Also those that are being made, committed or removed: the step that ends that follows.
+        steps.extend(self.active.iter().map(|(key, record)| prepare(key, record)));
+        let records = self.committed.values().chain(self.active.values());
         let ids: Vec<u64> = records.filter(|record| record.entwined).map(|record| record.id).collect();
         if !ids.is_empty() {
             steps.push(Step::Entwine { ids });
@@ -535,6 +535,25 @@ mod tests {
             index.active.iter().map(show(true)).chain(index.committed.iter().map(show(false))).collect();
         shape.sort();
         shape
+    }
+
+    #[test]
+    fn a_journal_made_shorter_knows_what_is_under_way() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("journal");
+        let open = || Journal::open(path.clone(), Some("boot"), |_| true).expect("open");
+        let (mut journal, mut index) = open();
+        let id = index.prepare("k", None, UNIX_EPOCH).expect("prepare");
+        index.mark_entwined(&[id]);
+        let prepared = Step::Prepare { key: "k".into(), id, parent: None, created: 0 };
+        journal.append(&prepared, &index).expect("append");
+        // It is being committed when another snapshot's step makes the journal shorter.
+        journal.file = Journal::write_anew(&path, &index).expect("shorter");
+        index.commit("k", "n", Usage::default()).expect("commit");
+        let committed = Step::Commit { key: "k".into(), name: "n".into(), size: 0, inodes: 0 };
+        journal.append(&committed, &index).expect("append");
+        assert_eq!(shape(&open().1), shape(&index));
+        assert!(open().1.committed["n"].entwined);
     }
 
     proptest! {
