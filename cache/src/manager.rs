@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use buildkit_cache_metadata::{Batch, MetadataStore};
 use buildkit_snapshot::{ActiveKey, LocalMounter, Snapshotter};
 use buildkit_util_appcontext::{detach, spawn_blocking};
+use buildkit_util_contentutil::ContentStore;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -24,6 +25,8 @@ pub struct CacheOptions {
     pub snapshotter: Arc<dyn Snapshotter>,
     /// Where the records are.
     pub metadata: Arc<dyn MetadataStore>,
+    /// Where layers are as blobs. The manager removes those that nothing needs.
+    pub content: Arc<dyn ContentStore>,
     /// A directory of the manager's own for mounts, on any file system.
     pub mount_root: PathBuf,
     /// A directory on the file system whose free space counts for garbage collection.
@@ -61,6 +64,7 @@ pub(crate) enum Cleanup {
 pub(crate) struct Inner {
     pub(crate) snapshotter: Arc<dyn Snapshotter>,
     pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) content: Arc<dyn ContentStore>,
     pub(crate) graph: Mutex<Graph>,
     pub(crate) mounter: LocalMounter,
     pub(crate) root: PathBuf,
@@ -91,6 +95,11 @@ impl CacheManager {
     /// Where records and what others keep with them are.
     pub fn metadata_store(&self) -> &Arc<dyn MetadataStore> {
         &self.inner.metadata
+    }
+
+    /// Where layers are as blobs.
+    pub fn content(&self) -> &Arc<dyn ContentStore> {
+        &self.inner.content
     }
 
     /// Makes mounts visible to this process.

@@ -25,7 +25,7 @@ pub(crate) struct Orphans {
 }
 
 pub(crate) async fn open(options: CacheOptions) -> Result<Arc<Inner>, Error> {
-    let CacheOptions { snapshotter, metadata, mount_root, root, clock } = options;
+    let CacheOptions { snapshotter, metadata, content, mount_root, root, clock } = options;
     let opened = spawn_blocking(move || LocalMounter::open(mount_root)).await;
     let mounter = match opened {
         Ok(mounter) => mounter.map_err(Error::snapshot("open the cache"))?,
@@ -75,6 +75,7 @@ pub(crate) async fn open(options: CacheOptions) -> Result<Arc<Inner>, Error> {
     let inner = Arc::new(Inner {
         snapshotter,
         metadata,
+        content,
         graph: Mutex::new(Graph { records }),
         mounter,
         root,

@@ -37,6 +37,7 @@ impl Fixture {
         CacheManager::open(CacheOptions {
             snapshotter: self.snapshotter(),
             metadata: self.metadata.clone() as Arc<dyn MetadataStore>,
+            content: Arc::new(buildkit_util_contentutil::MemoryStore::default()),
             mount_root: self.dir.path().join("mounts"),
             root: self.dir.path().to_owned(),
             clock: SystemTime::now,

@@ -17,6 +17,7 @@ async fn open(root: &Path) -> CacheManager {
     CacheManager::open(CacheOptions {
         snapshotter: Arc::new(snapshotter),
         metadata: Arc::new(metadata),
+        content: Arc::new(buildkit_util_contentutil::MemoryStore::default()),
         mount_root: root.join("mounts"),
         root: root.to_owned(),
         clock: SystemTime::now,

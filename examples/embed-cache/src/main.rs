@@ -36,6 +36,7 @@ async fn open(root: &Path) -> anyhow::Result<CacheManager> {
     let options = CacheOptions {
         snapshotter,
         metadata: Arc::new(metadata),
+        content: Arc::new(buildkit_util_contentutil::MemoryStore::default()),
         mount_root: root.join("mounts"),
         root: root.to_owned(),
         clock: SystemTime::now,

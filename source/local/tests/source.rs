@@ -43,6 +43,7 @@ impl Fixture {
         let cache = CacheManager::open(CacheOptions {
             snapshotter: Arc::new(snapshotter),
             metadata: Arc::new(MemoryStore::default()),
+            content: Arc::new(buildkit_util_contentutil::MemoryStore::default()),
             mount_root: state.path().join("mounts"),
             root: state.path().to_owned(),
             clock: SystemTime::now,

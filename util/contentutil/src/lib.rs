@@ -1,15 +1,20 @@
-//! Content store by digest in the shape of an OCI layout.
+//! Blobs by digest: stores in the shape of an OCI layout, and providers that blobs are fetched from.
 //!
 //! [`ContentStore`] is the port; its calls block, for bulk work belongs on the blocking pool.
-//! [`LocalStore`] keeps blobs as files, [`MemoryStore`] is its twin.
+//! [`LocalStore`] keeps blobs as files, [`MemoryStore`] is its twin. [`Provider`] is the other port: whoever gives
+//! the bytes of a blob as a stream, such as a registry; [`fetch`] brings them into a store.
 #![forbid(unsafe_code)]
 
 mod local;
 mod memory;
 mod port;
+mod provider;
 #[cfg(feature = "test-util")]
 pub mod testsuite;
 
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use port::{BlobInfo, ContentStore, Error, Expected, Ingester, ReadBlob};
+pub use provider::{
+    BlobStream, MultiProvider, Provider, Remote, StoreProvider, StreamReader, fetch, read_all, store_bytes,
+};

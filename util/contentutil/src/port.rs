@@ -1,7 +1,7 @@
 use std::io::{self, Read, Seek, Write};
 use std::time::SystemTime;
 
-use buildkit_errdefs::{Classify, Kind};
+use buildkit_errdefs::{BoxError, Classify, Kind};
 use buildkit_util_cachedigest::Digest;
 
 /// What is known of a blob.
@@ -48,6 +48,14 @@ pub enum Error {
     /// Digests of this algorithm cannot be stored.
     #[error("Blob `{0}` has a digest that is not SHA-256")]
     Algorithm(Digest),
+    /// Who was to give it, a registry or a client, did not.
+    #[error("{source}")]
+    Provider {
+        /// Whose fault it is.
+        kind: Kind,
+        /// What was attempted, on what, and why it failed.
+        source: BoxError,
+    },
     /// The file system refused.
     #[error("Failed to {action}")]
     Io {
@@ -60,6 +68,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error of who was to give a blob.
+    pub fn provider<E: Classify + Send + Sync + 'static>(error: E) -> Self {
+        Self::Provider { kind: error.kind(), source: Box::new(error) }
+    }
+
+    pub(crate) fn mismatch(
+        blob: &Digest,
+        what: &'static str,
+        expected: impl ToString,
+        found: impl ToString,
+    ) -> Self {
+        Self::Mismatch {
+            blob: blob.to_string(),
+            what,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::Io { action, source }
@@ -73,6 +100,7 @@ impl Classify for Error {
             Self::Mismatch { .. } => Kind::FailedPrecondition,
             Self::Damaged(_) => Kind::DataLoss,
             Self::Algorithm(_) => Kind::InvalidArgument,
+            Self::Provider { kind, .. } => *kind,
             Self::Io { source, .. } => Kind::of_io(source),
         }
     }

@@ -20,6 +20,7 @@ use buildkit_solver_pb::Platform;
 use buildkit_source::SourceRegistry;
 use buildkit_source_local::LocalSource;
 use buildkit_util_appcontext as tasks;
+use buildkit_util_contentutil::{ContentStore, LocalStore};
 use buildkit_worker::{WorkerInfo, label};
 use tokio::sync::Semaphore;
 
@@ -79,12 +80,14 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
         ..RuncOptions::new(root.join("executor"))
     };
     let (opened, executor) = tokio::join!(opened, RuncExecutor::open(executor_options));
-    let (snapshotter, metadata) = opened.unwrap_or_else(|error| Err(Error::Invalid(error.to_string())))?;
+    let (snapshotter, metadata, content) =
+        opened.unwrap_or_else(|error| Err(Error::Invalid(error.to_string())))?;
     let executor = executor.map_err(Error::open("the executor"))?;
 
     let cache = CacheManager::open(CacheOptions {
         snapshotter,
         metadata: metadata.clone(),
+        content,
         mount_root: root.join("mounts"),
         root: root.clone(),
         clock: SystemTime::now,
@@ -121,7 +124,7 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
     Ok(RuncWorker { info, services, exporters, metadata })
 }
 
-type Stores = (Arc<dyn Snapshotter>, Arc<dyn MetadataStore>);
+type Stores = (Arc<dyn Snapshotter>, Arc<dyn MetadataStore>, Arc<dyn ContentStore>);
 
 fn open_stores(name: &str, root: &Path, probe: Option<Vec<OsString>>) -> Result<Stores, Error> {
     let snapshots = root.join("snapshots");
@@ -133,7 +136,8 @@ fn open_stores(name: &str, root: &Path, probe: Option<Vec<OsString>>) -> Result<
     };
     let metadata = SledStore::open(root.join("metadata"), SledOptions { probe, ..SledOptions::default() })
         .map_err(Error::open("the metadata"))?;
-    Ok((snapshotter, Arc::new(metadata)))
+    let content = LocalStore::open(root.join("content")).map_err(Error::open("the blobs"))?;
+    Ok((snapshotter, Arc::new(metadata), Arc::new(content)))
 }
 
 /// The snapshotter and the worker's directory.

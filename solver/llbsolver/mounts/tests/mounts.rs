@@ -30,6 +30,7 @@ impl Fixture {
                 buildkit_snapshot_native::open(dir.path().join("snapshots")).expect("snapshots"),
             ),
             metadata: Arc::new(MemoryStore::new()),
+            content: Arc::new(buildkit_util_contentutil::MemoryStore::default()),
             mount_root: dir.path().join("mounts"),
             root: dir.path().to_owned(),
             clock: SystemTime::now,

@@ -149,6 +149,7 @@ impl Fixture {
         let cache = CacheManager::open(CacheOptions {
             snapshotter: Arc::new(buildkit_snapshot_native::open(snapshots).expect("snapshots")),
             metadata: Arc::new(MemoryStore::new()),
+            content: Arc::new(buildkit_util_contentutil::MemoryStore::default()),
             mount_root: directory.path().join("mounts"),
             root: directory.path().to_owned(),
             clock: SystemTime::now,

@@ -1,0 +1,2 @@
+//! Options and metadata keys of image exporters.
+#![forbid(unsafe_code)]

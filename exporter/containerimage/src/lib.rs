@@ -1,0 +1,2 @@
+//! Composes images and pushes them to registries.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! SOURCE_DATE_EPOCH: times that make builds repeatable.
+#![forbid(unsafe_code)]

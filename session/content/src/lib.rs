@@ -1,0 +1,2 @@
+//! Content stores of a client, served and used over a session.
+#![forbid(unsafe_code)]

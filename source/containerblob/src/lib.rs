@@ -1,0 +1,2 @@
+//! Single blobs of registries and layouts as build sources.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Images of registries and layouts as build sources.
+#![forbid(unsafe_code)]

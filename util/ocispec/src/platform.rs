@@ -1,0 +1,244 @@
+use std::fmt;
+use std::str::FromStr;
+
+use buildkit_errdefs::{Classify, Kind};
+use serde::{Deserialize, Serialize};
+
+use crate::descriptor::null_is_default;
+
+/// What an image runs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Platform {
+    /// Processor, in Go's names.
+    #[serde(default)]
+    pub architecture: String,
+    /// Operating system, in Go's names.
+    #[serde(default)]
+    pub os: String,
+    /// Version of the operating system.
+    #[serde(rename = "os.version", default, skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    /// Features of the operating system.
+    #[serde(
+        rename = "os.features",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
+    pub os_features: Vec<String>,
+    /// Variant of the processor.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+}
+
+/// A text names no platform.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid platform {0:?}: it must be an architecture or `os/architecture[/variant]`")]
+pub struct ParsePlatformError(String);
+
+impl Classify for ParsePlatformError {
+    fn kind(&self) -> Kind {
+        Kind::InvalidArgument
+    }
+}
+
+impl Platform {
+    /// A platform without a variant.
+    pub fn new(os: impl Into<String>, architecture: impl Into<String>) -> Self {
+        Self { os: os.into(), architecture: architecture.into(), ..Self::default() }
+    }
+
+    /// The form in which platforms compare: names in lower case, aliases resolved, no variant where it
+    /// is the default (containerd's `platforms.Normalize`).
+    #[must_use]
+    pub fn normalized(&self) -> Self {
+        let os = match self.os.to_lowercase().as_str() {
+            "macos" => "darwin".to_owned(),
+            os => os.to_owned(),
+        };
+        let (architecture, variant) = (self.architecture.to_lowercase(), self.variant.to_lowercase());
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("i386", _) => ("386", ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
+            ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
+            ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
+            ("aarch64" | "arm64", variant) => ("arm64", variant),
+            ("armhf", _) => ("arm", "v7"),
+            ("armel", _) => ("arm", "v6"),
+            ("arm", "" | "7") => ("arm", "v7"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "6") => ("arm", "v6"),
+            ("arm", "8") => ("arm", "v8"),
+            other => other,
+        };
+        Self {
+            os,
+            architecture: architecture.to_owned(),
+            variant: variant.to_owned(),
+            os_version: self.os_version.clone(),
+            os_features: self.os_features.clone(),
+        }
+    }
+
+    /// Whether it is the one that stands for no platform, as attestations have it.
+    pub fn is_unknown(&self) -> bool {
+        self.os == "unknown" && self.architecture == "unknown"
+    }
+}
+
+/// `os/architecture[/variant]`, or `unknown` without an OS.
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.os.is_empty() {
+            return f.write_str("unknown");
+        }
+        f.write_str(&self.os)?;
+        for part in [&self.architecture, &self.variant] {
+            if !part.is_empty() {
+                write!(f, "/{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads `os/architecture[/variant]`, or an architecture of Linux; normalized.
+impl FromStr for Platform {
+    type Err = ParsePlatformError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePlatformError> {
+        let error = || ParsePlatformError(text.chars().take(128).collect());
+        // An OS may have its version behind it, in parentheses.
+        let is_word = |part: &&str| {
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        if !parts.iter().skip(usize::from(parts.len() > 1)).all(is_word) {
+            return Err(error());
+        }
+        let platform = match parts[..] {
+            [architecture] => Self::new("linux", architecture),
+            [os, architecture] => Self::new(os, architecture),
+            [os, architecture, variant] => {
+                Self { variant: variant.to_owned(), ..Self::new(os, architecture) }
+            }
+            _ => return Err(error()),
+        };
+        let mut platform = platform;
+        if let Some((os, version)) = platform.os.clone().split_once('(') {
+            platform.os_version = version.strip_suffix(')').ok_or_else(error)?.to_owned();
+            platform.os = os.to_owned();
+        }
+        if !is_word(&platform.os.as_str()) {
+            return Err(error());
+        }
+        Ok(platform.normalized())
+    }
+}
+
+/// Which images run on a platform, and which of them runs best (containerd's `platforms.Only`).
+#[derive(Clone, Debug)]
+pub struct PlatformMatcher {
+    /// What runs, the best first.
+    accepted: Vec<Platform>,
+}
+
+impl PlatformMatcher {
+    /// Images for a platform, and those for what its processor can do as well.
+    pub fn new(platform: &Platform) -> Self {
+        let platform = platform.normalized();
+        let mut accepted = vec![platform.clone()];
+        let with = |architecture: &str, variant: &str| Platform {
+            architecture: architecture.to_owned(),
+            variant: variant.to_owned(),
+            ..platform.clone()
+        };
+        let below = |variant: &str, lowest: u32| -> Vec<u32> {
+            let version = variant.strip_prefix('v').and_then(|version| version.parse::<u32>().ok());
+            version.map_or_else(Vec::new, |version| (lowest..version.min(32)).rev().collect())
+        };
+        match platform.architecture.as_str() {
+            "amd64" => {
+                accepted.extend(below(&platform.variant, 1).into_iter().map(|version| match version {
+                    1 => with("amd64", ""),
+                    version => with("amd64", &format!("v{version}")),
+                }))
+            }
+            "arm" => accepted.extend(
+                below(&platform.variant, 5).into_iter().map(|version| with("arm", &format!("v{version}"))),
+            ),
+            "arm64" => {
+                let variant = platform.variant.as_str();
+                if variant.starts_with("v9") {
+                    accepted.push(with("arm64", ""));
+                }
+                accepted.push(with("arm", "v8"));
+                accepted.extend([7, 6, 5].map(|version| with("arm", &format!("v{version}"))));
+            }
+            _ => {}
+        }
+        Self { accepted }
+    }
+
+    /// How good an image for this platform is: 0 is best; `None` does not run.
+    pub fn rank(&self, platform: &Platform) -> Option<usize> {
+        let platform = platform.normalized();
+        self.accepted.iter().position(|accepted| {
+            (&accepted.os, &accepted.architecture, &accepted.variant)
+                == (&platform.os, &platform.architecture, &platform.variant)
+                && (accepted.os_version.is_empty()
+                    || platform.os_version.is_empty()
+                    || accepted.os_version == platform.os_version)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn platforms_are_read_and_normalized() {
+        for (text, want) in [
+            ("amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/ARM/V6", "linux/arm/v6"),
+            ("windows(10.0.17763)/amd64", "windows/amd64"),
+        ] {
+            assert_eq!(parse(text).to_string(), want, "{text}");
+        }
+        assert_eq!(parse("windows(10.0.17763)/amd64").os_version, "10.0.17763");
+        for text in ["", "/", "linux/", "a/b/c/d", "linux/a b", "windows(1/amd64", "a b/x"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_best_of_what_runs_is_found() {
+        let matcher = PlatformMatcher::new(&parse("linux/arm/v7"));
+        assert_eq!(matcher.rank(&parse("linux/arm/v7")), Some(0));
+        assert_eq!(matcher.rank(&parse("linux/arm/v6")), Some(1));
+        assert_eq!(matcher.rank(&parse("linux/arm/v8")), None);
+        assert_eq!(matcher.rank(&parse("linux/arm64")), None);
+        let matcher = PlatformMatcher::new(&parse("linux/amd64/v3"));
+        assert_eq!(matcher.rank(&parse("linux/amd64/v2")), Some(1));
+        assert_eq!(matcher.rank(&parse("linux/amd64")), Some(2));
+        assert_eq!(PlatformMatcher::new(&parse("linux/amd64")).rank(&parse("linux/amd64/v2")), None);
+        assert_eq!(PlatformMatcher::new(&parse("linux/arm64")).rank(&parse("linux/arm/v7")), Some(2));
+        assert_eq!(PlatformMatcher::new(&parse("linux/amd64")).rank(&parse("linux/386")), None);
+    }
+
+    #[test]
+    fn platforms_have_gos_json() {
+        let platform = Platform { variant: "v7".to_owned(), ..Platform::new("linux", "arm") };
+        assert_eq!(crate::to_json(&platform), br#"{"architecture":"arm","os":"linux","variant":"v7"}"#);
+    }
+}
