@@ -1,3 +1,4 @@
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,27 +49,59 @@ impl Classify for Error {
 }
 
 /// Ids of the sessions that may serve one piece of work, in order of preference.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct SessionGroup {
-    ids: Vec<String>,
+    ids: Ids,
+}
+
+#[derive(Clone)]
+enum Ids {
+    Fixed(Vec<String>),
+    /// Those of whoever wants the work at the time of asking.
+    Live(Arc<dyn Fn() -> Vec<String> + Send + Sync>),
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Self::Fixed(Vec::new())
+    }
 }
 
 impl SessionGroup {
     /// A group of these sessions; empty ids and repetitions are left out.
     pub fn new(ids: impl IntoIterator<Item = String>) -> Self {
-        let mut group = Self::default();
-        for id in ids {
-            if !id.is_empty() && !group.ids.contains(&id) {
-                group.ids.push(id);
-            }
-        }
-        group
+        Self { ids: Ids::Fixed(distinct(ids)) }
     }
 
-    /// The ids.
-    pub fn ids(&self) -> &[String] {
-        &self.ids
+    /// A group whose sessions come and go: `ids` is asked anew each time. For work that outlives the one
+    /// who started it, such as fetching what several builds want.
+    pub fn live(ids: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+        Self { ids: Ids::Live(Arc::new(ids)) }
     }
+
+    /// The ids, as they are now.
+    pub fn ids(&self) -> Vec<String> {
+        match &self.ids {
+            Ids::Fixed(ids) => ids.clone(),
+            Ids::Live(ids) => distinct(ids()),
+        }
+    }
+}
+
+impl fmt::Debug for SessionGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionGroup").field(&self.ids()).finish()
+    }
+}
+
+fn distinct(ids: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut distinct = Vec::new();
+    for id in ids {
+        if !id.is_empty() && !distinct.contains(&id) {
+            distinct.push(id);
+        }
+    }
+    distinct
 }
 
 /// Finds the sessions that are open. Clones share them.
@@ -160,12 +193,12 @@ impl SessionManager {
     {
         let mut last = E::from(Error::NoSessions);
         // Sessions that are open now come first: waiting for one that has gone costs seconds.
-        let (open, missing): (Vec<_>, Vec<_>) = group
+        let (open, missing): (Vec<String>, Vec<String>) = group
             .ids()
-            .iter()
+            .into_iter()
             .partition(|id| self.find(id.split_once(':').map_or(id.as_str(), |(_, id)| id)).is_some());
         for id in open.into_iter().chain(missing) {
-            let result = match self.get(id, LOOKUP_WAIT).await {
+            let result = match self.get(&id, LOOKUP_WAIT).await {
                 Ok(caller) => work(caller).await,
                 Err(error) => Err(E::from(error)),
             };

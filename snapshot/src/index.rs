@@ -77,6 +77,12 @@ pub(crate) enum Step {
         size: u64,
         inodes: u64,
     },
+    /// An active snapshot without a parent got one, and another directory.
+    Rebase {
+        key: String,
+        id: u64,
+        parent: String,
+    },
     Discard {
         key: String,
     },
@@ -147,6 +153,35 @@ impl Index {
             return Err(busy(key));
         }
         Ok(record.clone())
+    }
+
+    /// Gives an active snapshot a parent and the number of another directory: those of children are larger
+    /// than those of their parents.
+    pub(crate) fn rebase(&mut self, key: &str, id: u64, parent: &str) -> Result<(), Error> {
+        match self.active.get(key) {
+            None => return Err(Error::NotFound(key.to_owned())),
+            Some(record) if record.parent.is_some() => {
+                return Err(Error::Precondition {
+                    name: key.to_owned(),
+                    reason: "it has a parent already".to_owned(),
+                });
+            }
+            Some(_) => self.idle_committed(parent)?.children += 1,
+        }
+        if let Some(record) = self.active.get_mut(key) {
+            (record.id, record.parent) = (id, Some(parent.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Takes a new parent back.
+    pub(crate) fn unrebase(&mut self, key: &str, id: u64) {
+        let Some(record) = self.active.get_mut(key) else { return };
+        record.id = id;
+        let parent = record.parent.take();
+        if let Some(parent) = parent.and_then(|name| self.committed.get_mut(&name)) {
+            parent.children = parent.children.saturating_sub(1);
+        }
     }
 
     pub(crate) fn release_active(&mut self, key: &str) {
@@ -253,6 +288,12 @@ impl Index {
             Step::Commit { key, name, size, inodes } => {
                 // A name that is taken: the record that owns it wins.
                 if self.commit(&key, &name, Usage { size, inodes }).is_err() {
+                    self.discard(&key);
+                }
+            }
+            Step::Rebase { key, id, parent } => {
+                self.next = self.next.max(id);
+                if self.rebase(&key, id, &parent).is_err() {
                     self.discard(&key);
                 }
             }

@@ -13,8 +13,8 @@ use crate::apply::Applier;
 use crate::index::{Index, Journal, Piece, Record, Step, millis};
 use crate::usage::usage_of_tree;
 use crate::{
-    ActiveKey, AnySnapshot, Change, Error, Info, MergeInput, Mount, SnapshotKind, SnapshotName, Snapshotter,
-    Usage, sync,
+    ActiveKey, AnySnapshot, Change, Error, Form, Info, MergeInput, Mount, SnapshotKind, SnapshotName,
+    Snapshotter, Usage, sync,
 };
 
 /// How the directory of a snapshot relates to those of its parents.
@@ -34,6 +34,33 @@ pub trait Backend: Send + Sync + 'static {
     /// Where the files of a snapshot are.
     fn content(&self, dir: &Path) -> PathBuf {
         dir.join("fs")
+    }
+
+    /// Completes the directory of a snapshot that was made without a parent and gets one.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    fn adopt(&self, dir: &Path) -> io::Result<()> {
+        let _ = dir;
+        Ok(())
+    }
+
+    /// Makes the root directory of a snapshot that gets a parent look like the parent's.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    fn inherit_root(&self, dir: &Path, parent: &Path) -> io::Result<()> {
+        let (content, parent) = (self.content(dir), self.content(parent));
+        let stat = rustix::fs::lstat(&parent)?;
+        let (owner, group) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+        rustix::fs::chownat(
+            rustix::fs::CWD,
+            &content,
+            Some(owner),
+            Some(group),
+            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+        )?;
+        Ok(rustix::fs::chmod(&content, rustix::fs::Mode::from_raw_mode(stat.st_mode))?)
     }
 
     /// How a snapshot is mounted; `readonly` is a committed one.
@@ -296,6 +323,35 @@ impl<B: Backend> Inner<B> {
             .map_err(|source| Error::Io { action: format!("read snapshot `{}`", name.0), source })
     }
 
+    /// Gives a claimed active snapshot a parent.
+    fn rebase(&self, key: &str, old: u64, parent: &str, inherit_root: bool) -> Result<(), Error> {
+        let id = {
+            let mut state = self.state.lock();
+            let id = state.index.next_id();
+            state.index.rebase(key, id, parent)?;
+            id
+        };
+        let failed = |source| Error::Io { action: format!("put snapshot `{key}` on its parent"), source };
+        let moved = || -> Result<(), Error> {
+            if inherit_root {
+                let parent = self.committed(&SnapshotName(parent.to_owned()))?;
+                self.backend.inherit_root(&self.dir(old), &parent[0]).map_err(failed)?;
+            }
+            self.backend.adopt(&self.dir(old)).map_err(failed)?;
+            fs_err::rename(self.dir(old), self.dir(id)).map_err(failed)
+        };
+        let told = moved().and_then(|()| {
+            let step = Step::Rebase { key: key.to_owned(), id, parent: parent.to_owned() };
+            self.journal(&mut self.state.lock(), &step)
+        });
+        if told.is_err() {
+            // Where the directory is now is where it stays known: a start without this step drops it.
+            let at = if self.dir(id).exists() { id } else { old };
+            self.state.lock().index.unrebase(key, at);
+        }
+        told
+    }
+
     fn merge(&self, name: &SnapshotName, inputs: &[MergeInput]) -> Result<Usage, Error> {
         {
             let state = self.state.lock();
@@ -508,6 +564,35 @@ impl<B: Backend> Snapshotter for Layered<B> {
             self.inner.mark_entwined(&ids)?;
         }
         Ok(true)
+    }
+
+    fn form(&self) -> Form {
+        match self.inner.backend.is_stacked() {
+            true => Form::Changes { userxattr: self.inner.backend.userxattr() },
+            false => Form::Whole,
+        }
+    }
+
+    async fn rebase(&self, key: &ActiveKey, parent: &SnapshotName, inherit_root: bool) -> Result<(), Error> {
+        let (key, parent) = (key.0.clone(), parent.0.clone());
+        self.blocking("put a snapshot on its parent", move |inner| {
+            if !inner.backend.is_stacked() {
+                let reason = "its directory holds the whole tree".to_owned();
+                return Err(Error::Precondition { name: key, reason });
+            }
+            let record = inner.state.lock().index.claim_active(&key)?;
+            let rebased = inner.rebase(&key, record.id, &parent, inherit_root);
+            if rebased.is_ok() {
+                inner.flatten_if_deep(&parent);
+            }
+            inner.state.lock().index.release_active(&key);
+            rebased
+        })
+        .await
+    }
+
+    async fn directories(&self, name: &SnapshotName) -> Result<Vec<PathBuf>, Error> {
+        Ok(self.inner.stack(name)?.layers().to_vec())
     }
 
     async fn merge(&self, name: &SnapshotName, inputs: &[MergeInput]) -> Result<Usage, Error> {

@@ -23,6 +23,7 @@ pub use layered::{Backend, Layered};
 pub use mount::{Mount, MountKind};
 pub use mounter::{LocalMounter, MountGuard, forget_volatile};
 pub use port::{
-    ActiveKey, AnySnapshot, Change, Error, Info, MergeInput, SnapshotKind, SnapshotName, Snapshotter, Usage,
+    ActiveKey, AnySnapshot, Change, Error, Form, Info, MergeInput, SnapshotKind, SnapshotName, Snapshotter,
+    Usage,
 };
 pub use usage::usage_of_tree;

@@ -72,6 +72,18 @@ pub enum Change {
     Delete(PathBuf),
 }
 
+/// What the directory of a snapshot holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The whole tree.
+    Whole,
+    /// What changes from the parent, as overlayfs keeps it.
+    Changes {
+        /// Attributes are in the `user.` namespace.
+        userxattr: bool,
+    },
+}
+
 /// Why a snapshotter failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -151,6 +163,27 @@ pub trait Snapshotter: Send + Sync + 'static {
     /// deletions included. With hard links where the file system allows, else with copies. `base`
     /// semantics: if the first input has no `lower`, implementations may stack on its `upper`.
     async fn merge(&self, name: &SnapshotName, inputs: &[MergeInput]) -> Result<Usage, Error>;
+
+    /// What directories of snapshots hold. Of those that hold changes, several on top of each other can be
+    /// filled at the same time, and get their parents then: see [`rebase`](Self::rebase).
+    fn form(&self) -> Form {
+        Form::Whole
+    }
+
+    /// Puts an active snapshot that was made without a parent on top of one; what was written to it becomes
+    /// what changes from the parent, so it must be in the [form](Self::form) of changes. The root directory
+    /// gets the owner and mode of the parent's if `inherit_root` is set. Nothing of it may be mounted.
+    async fn rebase(&self, key: &ActiveKey, parent: &SnapshotName, inherit_root: bool) -> Result<(), Error> {
+        let _ = (parent, inherit_root);
+        Err(Error::Precondition {
+            name: key.0.clone(),
+            reason: "its directory holds the whole tree".to_owned(),
+        })
+    }
+
+    /// Directories that a committed snapshot is made of, topmost first: one with the whole tree, or those of
+    /// overlayfs's layers.
+    async fn directories(&self, name: &SnapshotName) -> Result<Vec<PathBuf>, Error>;
 
     /// Allows files of `source` to be hard-linked into an active snapshot under any names, once each.
     /// The caller must see to it that these files never change, under none of their names. Merges take

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use buildkit_util_appcontext::spawn;
 
 use crate::{
-    ActiveKey, AnySnapshot, Change, Error, LocalMounter, MergeInput, SnapshotKind, SnapshotName, Snapshotter,
+    ActiveKey, AnySnapshot, Change, Error, Form, LocalMounter, MergeInput, SnapshotKind, SnapshotName,
+    Snapshotter,
 };
 
 /// Runs all cases below the existing directory `root`, each on a new snapshotter from `open`, which
@@ -37,6 +38,7 @@ pub async fn run<S: Snapshotter>(root: &Path, open: impl Fn(&Path) -> S) {
     long_chain(&new("chain")).await;
     concurrency(&new("concurrency")).await;
     reopening(&case("reopen"), &open, &mounter).await;
+    rebasing(&case("rebase"), &open, &mounter).await;
     let left: Vec<_> = std::fs::read_dir(root.join("mounts")).expect("mounts").collect();
     assert!(left.is_empty(), "mount points are left: {left:?}");
 }
@@ -612,4 +614,39 @@ async fn reopening<S: Snapshotter>(root: &Path, open: &impl Fn(&Path) -> S, moun
     .await;
     on.snapshots.commit(&name("3"), &key("active")).await.expect("commit");
     assert_eq!(on.tree("3").await.get("f").map(String::as_str), Some("active"));
+}
+
+/// A snapshot that was filled before its parent was there.
+async fn rebasing<S: Snapshotter>(root: &Path, open: &impl Fn(&Path) -> S, mounter: &LocalMounter) {
+    let reopen = || Fixture { snapshots: Arc::new(open(root)), mounter: mounter.clone() };
+    let on = reopen();
+    on.snapshots.prepare(&key("top"), None).await.expect("prepare");
+    on.write("top", |root| file(root, "dir/new", "new")).await;
+    on.layer("base", None, |root| file(root, "dir/old", "old")).await;
+    on.layer("middle", Some("base"), |root| {
+        file(root, "other", "");
+        std::fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("chmod");
+    })
+    .await;
+    let rebased = on.snapshots.rebase(&key("top"), &name("middle"), true).await;
+    if on.snapshots.form() == Form::Whole {
+        assert!(matches!(rebased, Err(Error::Precondition { .. })));
+        return;
+    }
+    rebased.expect("rebase");
+    let twice = on.snapshots.rebase(&key("top"), &name("base"), true).await;
+    assert!(matches!(twice, Err(Error::Precondition { .. })));
+    let all =
+        expect(&[("dir", "/"), ("dir/old", "old"), ("dir/new", "new"), ("other", ""), ("more", "more")]);
+    let on = reopen();
+    on.write("top", |root| file(root, "more", "more")).await;
+    on.snapshots.commit(&name("top"), &key("top")).await.expect("commit");
+    assert!(matches!(on.snapshots.remove(&name("middle")).await, Err(Error::Precondition { .. })));
+    for _ in 0..2 {
+        let on = reopen();
+        assert_eq!(on.tree("top").await, all);
+        let mode = on.read("top", |root| std::fs::metadata(root).expect("metadata").permissions()).await;
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o700);
+        assert_eq!(on.snapshots.directories(&name("top")).await.expect("directories").len(), 3);
+    }
 }

@@ -86,6 +86,13 @@ impl Backend for OverlayBackend {
         "overlayfs"
     }
 
+    fn adopt(&self, dir: &Path) -> io::Result<()> {
+        match rustix::fs::mkdir(dir.join("work"), Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn create(&self, dir: &Path, parents: &[PathBuf]) -> io::Result<()> {
         let content = dir.join("fs");
         rustix::fs::mkdir(&content, Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH)?;

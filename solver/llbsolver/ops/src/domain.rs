@@ -158,9 +158,10 @@ impl Loaded {
     }
 }
 
-/// Sessions of all builds that want a vertex, those of the oldest first.
+/// Sessions of all builds that want a vertex, those of the oldest first, whenever they are asked for.
 pub(crate) fn sessions(cx: &OpContext<LlbDomain>) -> SessionGroup {
-    SessionGroup::new(cx.jobs().iter().flat_map(|job| job.sessions.ids().to_vec()))
+    let cx = cx.clone();
+    SessionGroup::live(move || cx.jobs().iter().flat_map(|job| job.sessions.ids()).collect())
 }
 
 /// Progress of a vertex, to all builds that want it.
