@@ -83,7 +83,7 @@ impl Kind {
             E::PermissionDenied => Self::PermissionDenied,
             E::InvalidInput | E::InvalidData => Self::InvalidArgument,
             E::TimedOut => Self::DeadlineExceeded,
-            E::StorageFull | E::QuotaExceeded => Self::ResourceExhausted,
+            E::StorageFull | E::QuotaExceeded | E::FileTooLarge => Self::ResourceExhausted,
             E::ConnectionRefused | E::ConnectionReset | E::ConnectionAborted | E::BrokenPipe => {
                 Self::Unavailable
             }

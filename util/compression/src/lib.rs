@@ -11,6 +11,6 @@ mod encode;
 mod gzip;
 mod kind;
 
-pub use decode::{Detected, decoder, detect};
+pub use decode::{Detected, Limits, decoder, detect, limited_decoder};
 pub use encode::Encoder;
 pub use kind::{Compression, Config, ParseError};

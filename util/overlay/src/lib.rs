@@ -11,4 +11,4 @@ pub mod options;
 mod stack;
 
 pub use diff::{Difference, diff, same};
-pub use stack::{Dir, Node, OPAQUE_XATTRS, Stack, is_overlay_xattr, is_whiteout};
+pub use stack::{Dir, Node, OPAQUE_XATTRS, Stack, is_opaque, is_overlay_xattr, is_whiteout};

@@ -200,7 +200,11 @@ pub(crate) fn lstat(path: &Path) -> io::Result<Option<Stat>> {
     }
 }
 
-fn is_opaque(path: &Path) -> io::Result<bool> {
+/// Whether nothing shows through a directory of a layer from below.
+///
+/// # Errors
+/// When attributes cannot be read.
+pub fn is_opaque(path: &Path) -> io::Result<bool> {
     for name in OPAQUE_XATTRS {
         let mut value = [0u8; 4];
         match rustix::fs::lgetxattr(path, name, &mut value) {

@@ -1,0 +1,178 @@
+//! What changes between two trees, in the order and with the detail of the original's differs.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use buildkit_util_overlay::{Dir, Node, Stack, is_opaque, is_whiteout, same};
+use rustix::fs::{FileType, RawDir, Stat};
+
+use crate::Error;
+
+/// One file in which trees differ.
+pub(crate) enum Change<'a> {
+    /// It is new or not the same.
+    Put { path: &'a Path, source: &'a Path, stat: &'a Stat },
+    /// It is the same, and has other names.
+    Same { path: &'a Path, stat: &'a Stat },
+    /// It is gone, with all that was below it.
+    Delete { path: &'a Path },
+}
+
+type Tell<'t> = &'t mut dyn FnMut(Change<'_>) -> Result<(), Error>;
+
+/// Tells what changes from `lower` to `upper`.
+///
+/// If `upper` is one layer on top of `lower`, what that layer has is told. Otherwise both trees are compared,
+/// but for directories that they have from the same layers.
+pub(crate) fn changes(lower: Option<&Stack>, upper: Option<&Stack>, tell: Tell<'_>) -> Result<(), Error> {
+    let root = |stack: Option<&Stack>| {
+        stack.map(Stack::root).transpose().map_err(|error| Error::io("read", "/", error))
+    };
+    let below = lower.map_or(&[][..], Stack::layers);
+    let mut walk = Walk { path: PathBuf::new(), hide_whiteouts: false, tell };
+    match upper.map(Stack::layers) {
+        Some([top, rest @ ..]) if rest == below => walk.layer(top, root(lower)?.as_ref()),
+        _ => walk.trees(root(lower)?.as_ref(), root(upper)?.as_ref()),
+    }
+}
+
+pub(crate) fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+struct Walk<'t> {
+    path: PathBuf,
+    /// The upper tree is a single layer, which shows its whiteouts.
+    hide_whiteouts: bool,
+    tell: Tell<'t>,
+}
+
+impl Walk<'_> {
+    /// What a layer's directory has on top of what is below it.
+    fn layer(&mut self, dir: &Path, below: Option<&Dir>) -> Result<(), Error> {
+        for name in self.names(dir)? {
+            self.path.push(&name);
+            self.layer_file(&dir.join(&name), below.map(|below| below.lookup(&name)).transpose())?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn layer_file(&mut self, source: &Path, below: io::Result<Option<Option<Node>>>) -> Result<(), Error> {
+        let below = below.map_err(|error| self.fail(error))?.flatten();
+        let stat = rustix::fs::lstat(source).map_err(|error| self.fail(error))?;
+        if is_whiteout(&stat) {
+            return match below {
+                Some(_) => (self.tell)(Change::Delete { path: &self.path }),
+                None => Ok(()),
+            };
+        }
+        if !self.is_same(below.as_ref(), source, &stat)? {
+            (self.tell)(Change::Put { path: &self.path, source, stat: &stat })?;
+        }
+        if file_type(&stat) != FileType::Directory {
+            return Ok(());
+        }
+        if has_redirect(source).map_err(|error| self.fail(error))? {
+            return Err(Error::refused(&self.path, "a layer that moves directories cannot be archived"));
+        }
+        match below {
+            Some(below) if is_opaque(source).map_err(|error| self.fail(error))? => {
+                let view = Stack::new(vec![source.to_owned()]).and_then(|stack| stack.root());
+                let view = view.map_err(|error| self.fail(error))?;
+                self.hide_whiteouts = true;
+                self.trees(below.dir.as_ref(), Some(&view))?;
+                self.hide_whiteouts = false;
+                Ok(())
+            }
+            below => self.layer(source, below.and_then(|below| below.dir).as_ref()),
+        }
+    }
+
+    /// What changes from one tree to another.
+    fn trees(&mut self, lower: Option<&Dir>, upper: Option<&Dir>) -> Result<(), Error> {
+        if lower == upper {
+            return Ok(());
+        }
+        let mut both: BTreeMap<OsString, (Option<Node>, Option<Node>)> = BTreeMap::new();
+        let entries = |dir: Option<&Dir>| dir.map_or_else(|| Ok(BTreeMap::new()), Dir::entries);
+        for (name, node) in entries(lower).map_err(|error| self.fail(error))? {
+            both.entry(name).or_default().0 = Some(node);
+        }
+        for (name, node) in entries(upper).map_err(|error| self.fail(error))? {
+            both.entry(name).or_default().1 = Some(node);
+        }
+        for (name, (lower, upper)) in both {
+            self.path.push(&name);
+            self.tree_file(lower.as_ref(), upper.as_ref())?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn tree_file(&mut self, lower: Option<&Node>, upper: Option<&Node>) -> Result<(), Error> {
+        let gone = |walk: &mut Self| match lower {
+            Some(_) => (walk.tell)(Change::Delete { path: &walk.path }),
+            None => Ok(()),
+        };
+        let Some(upper) = upper else { return gone(self) };
+        let stat = rustix::fs::lstat(&upper.path).map_err(|error| self.fail(error))?;
+        if self.hide_whiteouts && is_whiteout(&stat) {
+            return gone(self);
+        }
+        if !self.is_same(lower, &upper.path, &stat)? {
+            (self.tell)(Change::Put { path: &self.path, source: &upper.path, stat: &stat })?;
+        } else if stat.st_nlink > 1 && upper.dir.is_none() {
+            (self.tell)(Change::Same { path: &self.path, stat: &stat })?;
+        }
+        match &upper.dir {
+            Some(dir) => self.trees(lower.and_then(|node| node.dir.as_ref()), Some(dir)),
+            None => Ok(()),
+        }
+    }
+
+    fn is_same(&self, below: Option<&Node>, source: &Path, stat: &Stat) -> Result<bool, Error> {
+        let Some(below) = below else { return Ok(false) };
+        if below.path == source {
+            return Ok(true);
+        }
+        let below_stat = rustix::fs::lstat(&below.path).map_err(|error| self.fail(error))?;
+        same((&below.path, &below_stat), (source, stat)).map_err(|error| self.fail(error))
+    }
+
+    /// Names in a directory in the order of their bytes.
+    fn names(&self, dir: &Path) -> Result<Vec<OsString>, Error> {
+        use rustix::fs::{Mode, OFlags, open};
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = open(dir, flags, Mode::empty()).map_err(|error| self.fail(error))?;
+        let mut buffer = Vec::with_capacity(32 << 10);
+        let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|error| self.fail(error))?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn fail(&self, error: impl Into<io::Error>) -> Error {
+        Error::io("read", &self.path, error)
+    }
+}
+
+/// Whether overlayfs has the content of a directory elsewhere.
+fn has_redirect(dir: &Path) -> rustix::io::Result<bool> {
+    use rustix::io::Errno;
+    match rustix::fs::lgetxattr(dir, "trusted.overlay.redirect", &mut [0u8; 0][..]) {
+        Ok(length) => Ok(length > 0),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
