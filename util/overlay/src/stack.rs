@@ -28,12 +28,23 @@ pub struct Stack {
     layers: Vec<PathBuf>,
 }
 
-/// A directory of a [`Stack`]: the directories of the layers that show in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A directory of a [`Stack`]: the directories of the layers that show in it. Two are equal if they are the same
+/// directories.
+#[derive(Clone, Debug)]
 pub struct Dir {
     /// Topmost first, never empty.
     layers: Vec<PathBuf>,
+    /// The stack has one layer only, which is no overlay: nothing in it stands for something else.
+    plain: bool,
 }
+
+impl PartialEq for Dir {
+    fn eq(&self, other: &Self) -> bool {
+        self.layers == other.layers
+    }
+}
+
+impl Eq for Dir {}
 
 /// A file of a [`Stack`].
 #[derive(Clone, Debug)]
@@ -66,7 +77,7 @@ impl Stack {
     /// # Errors
     /// When attributes cannot be read.
     pub fn root(&self) -> io::Result<Dir> {
-        Dir::visible(self.layers.clone())
+        Dir::visible(self.layers.clone(), self.layers.len() == 1)
     }
 
     /// The file at a path below the root, not following symbolic links in any place. `..` is refused.
@@ -96,13 +107,13 @@ impl Stack {
 
 impl Dir {
     /// Cuts the list after the first opaque directory.
-    fn visible(mut layers: Vec<PathBuf>) -> io::Result<Self> {
+    fn visible(mut layers: Vec<PathBuf>, plain: bool) -> io::Result<Self> {
         let mut count = 1;
         while count < layers.len() && !is_opaque(&layers[count - 1])? {
             count += 1;
         }
         layers.truncate(count);
-        Ok(Self { layers })
+        Ok(Self { layers, plain })
     }
 
     /// The directories that show in this one, topmost first.
@@ -128,7 +139,7 @@ impl Dir {
                 Some(kind) if kind != FileType::CharacterDevice => kind,
                 _ => match lstat(&path)? {
                     None => continue,
-                    Some(stat) if self.layers.len() > 1 && is_whiteout(&stat) => break,
+                    Some(stat) if !self.plain && is_whiteout(&stat) => break,
                     Some(stat) => FileType::from_raw_mode(stat.st_mode),
                 },
             };
@@ -146,7 +157,9 @@ impl Dir {
         }
         match dirs.first() {
             None => Ok(None),
-            Some(path) => Ok(Some(Node { path: path.clone(), dir: Some(Self { layers: dirs }) })),
+            Some(path) => {
+                Ok(Some(Node { path: path.clone(), dir: Some(Self { layers: dirs, plain: self.plain }) }))
+            }
         }
     }
 
@@ -309,5 +322,13 @@ mod tests {
         let layers = Layers(tempfile::tempdir().expect("temp dir"));
         layers.whiteout("1/device");
         assert_eq!(layers.find(&layers.stack(&["1"]), "device").as_deref(), Some("1/device"));
+        // But in a directory that only one of several layers has.
+        layers.whiteout("1/dir/gone");
+        std::fs::create_dir(layers.0.path().join("2")).expect("mkdir");
+        let stack = layers.stack(&["2", "1"]);
+        assert_eq!(layers.find(&stack, "dir/gone"), None);
+        let dir =
+            stack.lookup(Path::new("dir")).expect("lookup").and_then(|node| node.dir).expect("directory");
+        assert!(dir.entries().expect("entries").is_empty());
     }
 }
