@@ -1,9 +1,11 @@
-//! Both stores keep the contract, and files survive what they must.
+//! All stores keep the contract, and files survive what they must.
 
 use std::io::{Read, Write};
 
 use buildkit_util_cachedigest::Digest;
-use buildkit_util_contentutil::{ContentStore, Error, Expected, LocalStore, MemoryStore, testsuite};
+use buildkit_util_contentutil::{
+    ContentStore, Error, Expected, LayoutStore, LocalStore, MemoryStore, testsuite,
+};
 
 #[test]
 fn stores_conform() {
@@ -47,4 +49,41 @@ fn a_restart_removes_halves_and_finds_damage() {
     std::fs::write(store.path(&good).expect("path"), b"GOOD").expect("damage");
     assert!(store.open(&good, Some(4)).is_ok());
     assert!(matches!(store.open(&good, Some(5)), Err(Error::Damaged(_))));
+}
+
+#[test]
+fn directories_of_others_are_left_as_they_are() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let root = dir.path().join("layout");
+    let store = LayoutStore::new(&root);
+    let absent = Digest::sha256("absent");
+    assert!(matches!(store.info(&absent), Err(Error::NotFound(_))));
+    assert!(store.list().expect("list").is_empty());
+    assert!(!root.exists(), "reading makes nothing");
+    testsuite::run_without_damage(&store);
+    assert_eq!(std::fs::read_dir(root.join("ingest")).expect("ingest").count(), 0);
+
+    // A link, another algorithm, and what is no blob.
+    std::fs::write(dir.path().join("elsewhere"), "linked").expect("file");
+    let linked = Digest::sha256("linked");
+    let blobs = root.join("blobs/sha256");
+    std::os::unix::fs::symlink("../../../elsewhere", blobs.join(linked.encoded())).expect("link");
+    let long = Digest::from_hash("sha512", &[7; 64]);
+    std::fs::create_dir(root.join("blobs/sha512")).expect("directory");
+    std::fs::write(root.join("blobs/sha512").join(long.encoded()), "long").expect("file");
+    std::fs::write(blobs.join("README"), "x").expect("file");
+    let directory = Digest::sha256("directory");
+    std::fs::create_dir(blobs.join(directory.encoded())).expect("directory");
+    let mut listed: Vec<_> = store.list().expect("list").into_iter().map(|info| info.digest).collect();
+    listed.sort();
+    assert_eq!(listed, [linked.clone(), long.clone()]);
+    assert_eq!(store.info(&linked).expect("info").size, 6);
+    assert!(store.open(&long, Some(4)).is_ok());
+    assert!(matches!(store.open(&directory, None), Err(Error::NotFound(_))));
+
+    // One of another size is refused, not removed.
+    assert!(matches!(store.open(&linked, Some(4)), Err(Error::Mismatch { what: "size", .. })));
+    assert!(store.open(&linked, Some(6)).is_ok());
+    let strange = Digest::parse("md5:d41d8cd98f00b204e9800998ecf8427e").expect("has the form of a digest");
+    assert!(matches!(store.info(&strange), Err(Error::Algorithm(_))));
 }

@@ -1,0 +1,168 @@
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use buildkit_util_cachedigest::Digest;
+use walkdir::WalkDir;
+
+use crate::port::{BlobInfo, Check, ContentStore, Error, Expected, Ingester, ReadBlob};
+
+/// Directories of blobs that are looked into, by algorithm.
+const ALGORITHMS: &[&str] = &["sha256", "sha384", "sha512"];
+
+/// The blobs of an OCI image layout that belongs to somebody else, such as a user.
+///
+/// Nothing is made before something is stored, so that it may stand on a file system that cannot be written.
+/// Blobs may be symbolic links, as build tools make them. A blob that is damaged stays where it is: it is not
+/// ours to remove. Blobs are written to `ingest/<id>`, as containerd does, and renamed. Cheap to clone; any
+/// number of handles, of any process, may share the directory.
+#[derive(Clone, Debug)]
+pub struct LayoutStore {
+    root: Arc<Path>,
+}
+
+struct LayoutIngester {
+    store: LayoutStore,
+    path: PathBuf,
+    file: fs_err::File,
+    check: Option<Check>,
+}
+
+impl LayoutStore {
+    /// The blobs of the layout in `root`, which need not exist until something is stored.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into().into() }
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn dir(&self, algorithm: &str) -> PathBuf {
+        self.root.join("blobs").join(algorithm)
+    }
+
+    /// The file of a blob. The form of a digest of these algorithms makes it safe as a name.
+    fn path(&self, digest: &Digest) -> Result<PathBuf, Error> {
+        if !ALGORITHMS.contains(&digest.algorithm()) {
+            return Err(Error::Algorithm(digest.clone()));
+        }
+        Ok(self.dir(digest.algorithm()).join(digest.encoded()))
+    }
+}
+
+fn absent(digest: &Digest, action: &str) -> impl FnOnce(io::Error) -> Error {
+    let (digest, action) = (digest.clone(), format!("{action} blob `{digest}`"));
+    move |source| match source.kind() {
+        io::ErrorKind::NotFound => Error::NotFound(digest),
+        _ => Error::Io { action, source },
+    }
+}
+
+impl ContentStore for LayoutStore {
+    fn info(&self, digest: &Digest) -> Result<BlobInfo, Error> {
+        let meta = fs_err::metadata(self.path(digest)?).map_err(absent(digest, "look at"))?;
+        if !meta.is_file() {
+            return Err(Error::NotFound(digest.clone()));
+        }
+        let stored_at = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(BlobInfo { digest: digest.clone(), size: meta.len(), stored_at })
+    }
+
+    fn open(&self, digest: &Digest, size: Option<u64>) -> Result<Box<dyn ReadBlob>, Error> {
+        // Opening what is no file, such as a pipe, would wait.
+        let found = self.info(digest)?.size;
+        if let Some(size) = size.filter(|size| *size != found) {
+            return Err(Error::mismatch(digest, "size", size, found));
+        }
+        let file = fs_err::File::open(self.path(digest)?).map_err(absent(digest, "open"))?;
+        Ok(Box::new(file))
+    }
+
+    fn ingest(&self, expected: Expected) -> Result<Box<dyn Ingester>, Error> {
+        /// Tells apart what one process writes.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let check = Some(Check::new(expected)?);
+        let failed = || Error::io(format!("start to store a blob in `{}`", self.root.display()));
+        let ingests = self.root.join("ingest");
+        fs_err::create_dir_all(&ingests).map_err(failed())?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = ingests.join(format!("{pid}-{number}-{}", now.as_nanos()));
+        let file = fs_err::OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed())?;
+        Ok(Box::new(LayoutIngester { store: self.clone(), path, file, check }))
+    }
+
+    fn delete(&self, digest: &Digest) -> Result<(), Error> {
+        fs_err::remove_file(self.path(digest)?).map_err(absent(digest, "remove"))
+    }
+
+    fn list(&self) -> Result<Vec<BlobInfo>, Error> {
+        let mut found = Vec::new();
+        for algorithm in ALGORITHMS {
+            for entry in WalkDir::new(self.dir(algorithm)).min_depth(1).max_depth(1) {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(error) if error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {
+                        continue;
+                    }
+                    Err(error) => return Err(Error::io("list blobs")(error.into())),
+                };
+                let digest = entry.file_name().to_str().map(|name| format!("{algorithm}:{name}"));
+                let Some(digest) = digest.and_then(|digest| Digest::parse(&digest).ok()) else { continue };
+                match self.info(&digest) {
+                    Ok(info) => found.push(info),
+                    // It was removed meanwhile, or is no file.
+                    Err(Error::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Write for LayoutIngester {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let check = self.check.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        check.admit(bytes.len())?;
+        let len = self.file.write(bytes)?;
+        check.add(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Ingester for LayoutIngester {
+    fn len(&self) -> u64 {
+        self.check.as_ref().map_or(0, Check::len)
+    }
+
+    fn commit(mut self: Box<Self>) -> Result<BlobInfo, Error> {
+        let Some(check) = self.check.take() else {
+            return Err(Error::io("store a blob")(io::ErrorKind::BrokenPipe.into()));
+        };
+        let (digest, size) = check.finish()?;
+        let failed = || Error::io(format!("store blob `{digest}` in `{}`", self.store.root.display()));
+        fs_err::create_dir_all(self.store.dir(digest.algorithm())).map_err(failed())?;
+        fs_err::rename(&self.path, self.store.path(&digest)?).map_err(failed())?;
+        self.path = PathBuf::new();
+        Ok(BlobInfo { digest, size, stored_at: SystemTime::now() })
+    }
+}
+
+impl Drop for LayoutIngester {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty()
+            && let Err(error) = fs_err::remove_file(&self.path)
+        {
+            tracing::debug!(%error, "unfinished blob not removed");
+        }
+    }
+}
