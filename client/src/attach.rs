@@ -56,7 +56,9 @@ pub(crate) fn deletes(export: &Export) -> Option<bool> {
 
 fn target(export: &Export) -> Option<Target> {
     match &export.target {
-        ExportTarget::None => None,
+        ExportTarget::None | ExportTarget::Store(_) => None,
+        // These are filled blob by blob.
+        ExportTarget::Directory(_) if matches!(export.kind.as_str(), "oci" | "docker") => None,
         ExportTarget::Directory(path) => {
             let delete = deletes(export).unwrap_or(false);
             Some(Target::Dir { path: path.clone(), delete })

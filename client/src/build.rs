@@ -16,6 +16,7 @@ use tonic::{Request, Status};
 use crate::attach::{attach, deletes};
 use crate::error::remote;
 use crate::request::CacheOption;
+use crate::stores::Stores;
 use crate::{BuildRequest, BuildResponse, Client, Error, ExportTarget, Result};
 
 /// Says which build a call of the bridge belongs to.
@@ -44,6 +45,10 @@ impl Client {
         }
         let mut session = SessionServer::new(&request.shared_key).await;
         attach(&mut session, &mut request)?;
+        let prepared = tasks::spawn_blocking(move || (Stores::prepare(&mut request), request));
+        let (stores, request) = prepared.await.map_err(|error| Error::Session(error.to_string()))?;
+        let stores = stores?;
+        stores.attach(&mut session);
         let solve = solve_request(&request, session.id());
         let session = Arc::new(session);
         let channel = self.channel();
@@ -61,7 +66,9 @@ impl Client {
             () = cancel.cancelled() => Err(Error::Canceled),
         };
         finish_status(status, watched).await;
-        result
+        let response = result?;
+        let finished = tasks::spawn_blocking(move || stores.finish(&response.exporter).map(|()| response));
+        finished.await.map_err(|error| Error::Session(error.to_string()))?
     }
 
     /// The solve and, beside it, the bridge that hands it the result.
@@ -160,13 +167,6 @@ fn check(request: &BuildRequest) -> Result<()> {
         None if !has_frontend => return Err(Error::settings("invalid empty definition")),
         _ => {}
     }
-    for option in request.cache_exports.iter().chain(&request.cache_imports) {
-        if option.kind == "local" {
-            return Err(Error::missing(
-                "Cache of type `local` needs the session's content service, which this client lacks",
-            ));
-        }
-    }
     for export in &request.exports {
         let kind = &export.kind;
         match (kind.as_str(), &export.target) {
@@ -174,15 +174,11 @@ fn check(request: &BuildRequest) -> Result<()> {
                 let mode = export.attrs.get("mode").cloned().unwrap_or_default();
                 return Err(Error::settings(format!("invalid local exporter mode {mode:?}")));
             }
-            ("local", ExportTarget::Directory(_)) | ("tar" | "oci" | "docker", ExportTarget::File(_)) => {}
+            ("local", ExportTarget::Directory(_))
+            | ("tar" | "oci" | "docker", ExportTarget::File(_))
+            | ("oci" | "docker", ExportTarget::Directory(_) | ExportTarget::Store(_)) => {}
             ("local", _) => {
                 return Err(Error::settings("output directory is required for local exporter"));
-            }
-            ("oci" | "docker", ExportTarget::Directory(_)) => {
-                return Err(Error::missing(format!(
-                    "Export of type `{kind}` with `tar=false` needs the session's content service, \
-                     which this client lacks"
-                )));
             }
             ("tar" | "oci" | "docker", _) => {
                 return Err(Error::settings(format!("output file writer is required for {kind} exporter")));
@@ -190,6 +186,9 @@ fn check(request: &BuildRequest) -> Result<()> {
             (_, ExportTarget::None) => {}
             (_, ExportTarget::Directory(_)) => {
                 return Err(Error::settings(format!("output directory is not supported by {kind} exporter")));
+            }
+            (_, ExportTarget::Store(_)) => {
+                return Err(Error::settings(format!("output store is not supported by {kind} exporter")));
             }
             (_, ExportTarget::File(_)) => {
                 return Err(Error::settings(format!(

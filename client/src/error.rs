@@ -29,13 +29,19 @@ pub enum Error {
     /// The build was given up.
     #[error("failed to solve: context canceled")]
     Canceled,
-    /// The build's own settings contradict each other, or need what does not exist yet.
-    #[error("{message}")]
-    Settings {
-        /// What is wrong.
-        message: String,
-        /// Whether it is the caller's fault or this client's.
-        kind: Kind,
+    /// The build's own settings contradict each other.
+    #[error("{0}")]
+    Settings(String),
+    /// What was exported could not be named in the index of its layout.
+    #[error(transparent)]
+    Index(#[from] buildkit_client_ociindex::Error),
+    /// The daemon's answer makes no sense.
+    #[error("Answer of the daemon has a malformed `{key}`: {reason}")]
+    Response {
+        /// The part of it.
+        key: &'static str,
+        /// Why.
+        reason: String,
     },
     /// The session that serves the build's files broke.
     #[error("Session with the daemon broke: {0}")]
@@ -44,11 +50,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn settings(message: impl Into<String>) -> Self {
-        Self::Settings { message: message.into(), kind: Kind::InvalidArgument }
+        Self::Settings(message.into())
     }
 
-    pub(crate) fn missing(message: impl Into<String>) -> Self {
-        Self::Settings { message: message.into(), kind: Kind::Unimplemented }
+    pub(crate) fn response(key: &'static str, reason: impl ToString) -> Self {
+        Self::Response { key, reason: reason.to_string() }
     }
 
     pub(crate) fn request(action: &'static str, status: &tonic::Status) -> Self {
@@ -71,7 +77,9 @@ impl Classify for Error {
             Self::Transport { .. } | Self::Session(_) => Kind::Unavailable,
             Self::Solve(error) | Self::Request { error, .. } => error.kind(),
             Self::Canceled => Kind::Cancelled,
-            Self::Settings { kind, .. } => *kind,
+            Self::Settings(_) => Kind::InvalidArgument,
+            Self::Index(error) => error.kind(),
+            Self::Response { .. } => Kind::Internal,
         }
     }
 }

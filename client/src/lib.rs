@@ -21,6 +21,7 @@ mod build;
 mod client;
 mod error;
 mod request;
+mod stores;
 
 pub use buildkit_client_connhelper::{Address, Tls};
 pub use buildkit_client_llb as llb;

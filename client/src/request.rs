@@ -5,6 +5,7 @@ use std::sync::Arc;
 use buildkit_session::SessionServer;
 use buildkit_solver_pb::Definition;
 use buildkit_sourcepolicy_pb::Policy;
+use buildkit_util_contentutil::ContentStore;
 
 /// A build.
 #[derive(Default)]
@@ -23,6 +24,8 @@ pub struct BuildRequest {
     pub cache_imports: Vec<CacheOption>,
     /// Directories that the build may read, by name.
     pub local: BTreeMap<String, PathBuf>,
+    /// Image layouts that the build may read, by name.
+    pub oci_stores: BTreeMap<String, Arc<dyn ContentStore>>,
     /// What the build may do, such as `network.host`.
     pub entitlements: Vec<String>,
     /// Rules about sources.
@@ -65,8 +68,10 @@ pub struct Export {
 pub enum ExportTarget {
     /// Nothing.
     None,
-    /// A directory.
+    /// A directory. Exporters of images make it a layout.
     Directory(PathBuf),
+    /// A content store, for exporters of images. Who calls names what is in it then.
+    Store(Arc<dyn ContentStore>),
     /// A file that is open already; standard output, for example.
     File(Arc<std::fs::File>),
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use buildkit_client::llb::{MarshalOptions, mkfile, scratch};
-use buildkit_client::{BuildRequest, CacheOption, Client, Error, Export, Frontend};
+use buildkit_client::{BuildRequest, CacheOption, Client, Error, Export, ExportTarget, Frontend};
 use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_session_secrets::{Error as SecretError, SecretStore, SecretsService};
+use buildkit_util_contentutil::MemoryStore;
 use buildkit_util_progress::SolveStatus;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -139,6 +140,12 @@ async fn settings_are_checked_before_anything_is_sent() {
     };
     let mut local_cache = request();
     local_cache.cache_exports.push(cache("local"));
+    let store = |kind: &str| {
+        let mut request = request();
+        let target = ExportTarget::Store(Arc::new(MemoryStore::default()));
+        request.exports.push(Export { kind: kind.to_owned(), attrs: BTreeMap::new(), target });
+        request
+    };
     for (request, kind) in [
         (BuildRequest::default(), Kind::InvalidArgument),
         (
@@ -146,7 +153,8 @@ async fn settings_are_checked_before_anything_is_sent() {
             Kind::InvalidArgument,
         ),
         (with(|r| r.exports.push(Export::directory("tar", "/x"))), Kind::InvalidArgument),
-        (with(|r| r.exports.push(Export::directory("oci", "/x"))), Kind::Unimplemented),
+        (store("local"), Kind::InvalidArgument),
+        (store("image"), Kind::InvalidArgument),
         (
             with(|r| {
                 let mut export = Export::directory("local", "/x");
@@ -156,7 +164,7 @@ async fn settings_are_checked_before_anything_is_sent() {
             Kind::InvalidArgument,
         ),
         (with(|r| drop(r.local.insert("x".to_owned(), "/nowhere/at/all".into()))), Kind::InvalidArgument),
-        (local_cache, Kind::Unimplemented),
+        (local_cache, Kind::InvalidArgument),
     ] {
         let (sender, _receiver) = mpsc::channel(1);
         let error = client.build(request, sender, CancellationToken::new()).await.expect_err("is wrong");

@@ -88,9 +88,6 @@ fn request(args: &Build) -> Result<BuildRequest> {
     if !args.registry_auth_tlscontext.is_empty() {
         missing::service("build --registry-auth-tlscontext", "fetching of registry tokens")?;
     }
-    if !args.oci_layout.is_empty() {
-        missing::service("build --oci-layout", "session's content service")?;
-    }
     // The registry's part of this client is not there yet, so that daemons fetch tokens themselves.
     let variable = |name: &str| std::env::var(name).ok();
     let auth: Arc<dyn CredentialProvider> =
@@ -121,6 +118,7 @@ fn request(args: &Build) -> Result<BuildRequest> {
     let cache_imports = cache::imports(&args.import_cache)?;
     let source_policy = args.source_policy_file.as_deref().map(policy::read).transpose()?;
     let local = options::local(&args.local).context("invalid local")?;
+    let oci_stores = options::layouts(&args.oci_layout).context("invalid oci-layout")?;
     let definition = if frontend.name.is_empty() {
         Some(read_definition(args.no_cache)?)
     } else {
@@ -137,6 +135,7 @@ fn request(args: &Build) -> Result<BuildRequest> {
         cache_exports,
         cache_imports,
         local,
+        oci_stores,
         entitlements: args.allow.clone(),
         source_policy,
         proxy_network: args.proxy_network,

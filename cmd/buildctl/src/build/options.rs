@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use buildkit_util_contentutil::{ContentStore, LayoutStore};
 
 use super::fields;
 
@@ -41,6 +43,22 @@ pub(crate) fn local(list: &[String]) -> Result<BTreeMap<String, PathBuf>> {
         directories.insert(name, PathBuf::from(path));
     }
     Ok(directories)
+}
+
+/// Parses the values of `--oci-layout`: image layouts, which must exist.
+pub(crate) fn layouts(list: &[String]) -> Result<BTreeMap<String, Arc<dyn ContentStore>>> {
+    let mut stores = BTreeMap::new();
+    for option in list {
+        let (name, path) = option.split_once('=').with_context(|| {
+            format!("oci-layout option must be 'id=path/to/layout', instead had invalid {option}")
+        })?;
+        let failed = || format!("oci-layout context at {path} failed to initialize");
+        if !fs_err::metadata(path).with_context(failed)?.is_dir() {
+            bail!("{}: it is not a directory", failed());
+        }
+        stores.insert(name.to_owned(), Arc::new(LayoutStore::new(path)) as Arc<dyn ContentStore>);
+    }
+    Ok(stores)
 }
 
 /// Checks the values of `--allow`.
@@ -93,6 +111,19 @@ mod tests {
         ];
         assert_eq!(parsed, expect.map(|(key, value)| (key.to_owned(), value.to_owned())));
         assert!(parse(&list(&["a"]), variable).is_err());
+    }
+
+    #[test]
+    fn image_layouts() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().display().to_string();
+        let names = |list: &[String]| layouts(list).map(|stores| stores.into_keys().collect::<Vec<_>>());
+        let found = names(&[format!("a={path}"), format!("b={path}")]).expect("fits");
+        assert_eq!(found, ["a", "b"]);
+        let error = names(&["a".to_owned()]).expect_err("no path").to_string();
+        assert_eq!(error, "oci-layout option must be 'id=path/to/layout', instead had invalid a");
+        let error = names(&[format!("a={path}/none")]).expect_err("is not there").to_string();
+        assert_eq!(error, format!("oci-layout context at {path}/none failed to initialize"));
     }
 
     #[test]

@@ -70,6 +70,7 @@ mod tests {
                     ExportTarget::None => "nothing".to_owned(),
                     ExportTarget::Directory(path) => path.display().to_string(),
                     ExportTarget::File(_) => "a file".to_owned(),
+                    ExportTarget::Store(_) => "a store".to_owned(),
                 };
                 format!("{kind} {attrs:?} to {target}")
             }
