@@ -1,2 +1,46 @@
 //! Single blobs of registries and layouts as build sources.
+//!
+//! `docker-image+blob://name@digest` is a blob of a repository, `oci-layout+blob://name@digest` one of a layout that the
+//! client serves over its session. Each becomes a tree with one file, which is verified while it is written.
+//!
+//! Facts: upstream `source/containerblob`.
 #![forbid(unsafe_code)]
+
+mod identifier;
+mod instance;
+mod port;
+mod write;
+
+use std::sync::Arc;
+
+use buildkit_cache::CacheManager;
+use buildkit_source::{Error, Identifier, Source, SourceInstance};
+
+pub use port::{BlobRegistry, FoundBlob};
+
+/// The source of the schemes `docker-image+blob` and `oci-layout+blob`.
+pub struct BlobSource {
+    cache: CacheManager,
+    registry: Arc<dyn BlobRegistry>,
+}
+
+impl BlobSource {
+    /// A source that keeps files in `cache` and finds blobs of repositories with `registry`.
+    pub fn new(cache: CacheManager, registry: Arc<dyn BlobRegistry>) -> Self {
+        Self { cache, registry }
+    }
+}
+
+impl Source for BlobSource {
+    fn schemes(&self) -> &[&'static str] {
+        &[identifier::IMAGE_SCHEME, identifier::LAYOUT_SCHEME]
+    }
+
+    fn resolve(&self, identifier: &Identifier) -> Result<Arc<dyn SourceInstance>, Error> {
+        Ok(Arc::new(instance::BlobInstance {
+            cache: self.cache.clone(),
+            registry: self.registry.clone(),
+            options: identifier::Options::parse(identifier)?,
+        }))
+    }
+}
