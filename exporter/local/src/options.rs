@@ -1,10 +1,7 @@
 use std::collections::BTreeMap;
 
 use buildkit_exporter::{Error, ExportResult};
-
-/// Metadata key of the time that a frontend wants files to have, in seconds; `/` and the id of a
-/// platform may follow.
-const EPOCH_KEY: &str = "source.date.epoch";
+use buildkit_exporter_util_epoch as epoch;
 
 /// What happens to files that are in the directory already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,14 +32,10 @@ impl TreeOptions {
     /// # Errors
     /// [`Error::Invalid`] for values that make no sense.
     pub fn parse(attrs: &BTreeMap<String, String>) -> Result<Self, Error> {
-        let mut options = Self::default();
+        let epoch = epoch::from_attrs(attrs).map_err(|error| Error::Invalid(error.to_string()))?;
+        let mut options = Self { epoch, ..Self::default() };
         for (key, value) in attrs {
             match key.as_str() {
-                "source-date-epoch" => {
-                    let epoch = parse_epoch(value)
-                        .map_err(|reason| Error::Invalid(format!("invalid {key}: {reason}")))?;
-                    options.epoch = Some(epoch);
-                }
                 "attestation-prefix" => options.attestation_prefix.clone_from(value),
                 "platform-split" => {
                     let split = match value.as_str() {
@@ -83,30 +76,12 @@ impl TreeOptions {
     /// # Errors
     /// [`Error::Invalid`] when the frontend's makes no sense.
     pub(crate) fn epoch_of(&self, result: &ExportResult, id: &str) -> Result<Option<i64>, Error> {
-        if let Some(epoch) = self.epoch {
-            return Ok(epoch);
+        match self.epoch {
+            Some(epoch) => Ok(epoch),
+            None => epoch::from_metadata(&result.metadata, Some(id))
+                .map_err(|error| Error::Invalid(error.to_string())),
         }
-        for key in [EPOCH_KEY.to_owned(), format!("{EPOCH_KEY}/{id}")] {
-            let Some(value) = result.metadata.get(&key) else { continue };
-            let text = String::from_utf8_lossy(value);
-            let epoch = parse_epoch(&text).map_err(|reason| {
-                Error::Invalid(format!(
-                    "invalid SOURCE_DATE_EPOCH from frontend: {text:?}: invalid : {reason}"
-                ))
-            })?;
-            if epoch.is_some() {
-                return Ok(epoch);
-            }
-        }
-        Ok(None)
     }
-}
-
-fn parse_epoch(value: &str) -> Result<Option<i64>, String> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    value.parse().map(Some).map_err(|_| format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
 use buildkit_cache::{ImmutableRef, LocalMount};
 use buildkit_errdefs::Classify;
 use buildkit_exporter::{Error, ExportResult};
-use buildkit_solver_result::{PLATFORMS_KEY, Platforms, Refs};
+use buildkit_exporter_containerimage_exptypes::{ResultPlatform, default_platform, key, parse_platforms};
+use buildkit_solver_result::Refs;
 use buildkit_util_appcontext::spawn_blocking;
 use buildkit_util_fsutil::types::Stat;
 use buildkit_util_fsutil::{
@@ -33,90 +34,26 @@ pub async fn open_trees(
     result: &ExportResult,
     options: &TreeOptions,
 ) -> Result<(Vec<PlatformTree>, bool), Error> {
+    let several = matches!(&result.refs, Refs::Many(refs) if !refs.is_empty());
+    if several && !result.metadata.contains_key(key::PLATFORMS) {
+        return Err(invalid("unable to export multiple refs, missing platforms mapping"));
+    }
+    let platforms = parse_platforms(&result.metadata, &default_platform())
+        .map_err(|error| Error::Invalid(error.to_string()))?;
+    if !several && platforms.len() > 1 {
+        return Err(invalid("unable to export multiple platforms without map"));
+    }
     let mut trees = Vec::new();
-    let several = match &result.refs {
-        Refs::Many(refs) if !refs.is_empty() => {
-            let platforms = platforms(result)?
-                .ok_or_else(|| invalid("unable to export multiple refs, missing platforms mapping"))?;
-            for platform in &platforms.platforms {
-                let reference = refs
-                    .get(&platform.id)
-                    .ok_or_else(|| Error::Invalid(format!("failed to find ref for ID {}", platform.id)))?;
-                trees.push(open_tree(result, options, &platform.id, reference.as_ref()).await?);
-            }
-            true
-        }
-        refs => {
-            let reference = match refs {
-                Refs::Single(reference) => reference.as_ref(),
-                Refs::Many(_) => None,
-            };
-            let id = match platforms(result)? {
-                Some(platforms) if platforms.platforms.len() > 1 => {
-                    return Err(invalid("unable to export multiple platforms without map"));
-                }
-                Some(platforms) => platforms.platforms.into_iter().next().map(|entry| entry.id),
-                None => None,
-            };
-            let id = match id {
-                Some(id) => id,
-                None => only_platform(&result.metadata)?,
-            };
-            trees.push(open_tree(result, options, &id, reference).await?);
-            false
-        }
-    };
+    for ResultPlatform { id, .. } in &platforms {
+        let reference =
+            result.find(id).ok_or_else(|| Error::Invalid(format!("failed to find ref for ID {id}")))?;
+        trees.push(open_tree(result, options, id, reference).await?);
+    }
     Ok((trees, several))
 }
 
 fn invalid(message: &str) -> Error {
     Error::Invalid(message.to_owned())
-}
-
-fn platforms(result: &ExportResult) -> Result<Option<Platforms>, Error> {
-    let Some(json) = result.metadata.get(PLATFORMS_KEY) else { return Ok(None) };
-    let platforms = Platforms::parse(json).map_err(|error| {
-        Error::Invalid(format!("failed to parse platforms passed to provenance processor: {error}"))
-    })?;
-    if platforms.platforms.is_empty() {
-        return Err(invalid("invalid empty platforms index for exporter"));
-    }
-    if platforms.platforms.iter().any(|platform| platform.id.is_empty()) {
-        return Err(invalid("invalid empty platform key for exporter"));
-    }
-    Ok(Some(platforms))
-}
-
-/// The platform of a result of one tree: that of its image configuration, or of this machine.
-fn only_platform(metadata: &BTreeMap<String, bytes::Bytes>) -> Result<String, Error> {
-    let config = match metadata.get("containerimage.config") {
-        Some(json) => serde_json::from_slice::<serde_json::Value>(json)
-            .map_err(|error| Error::Invalid(format!("failed to parse image config: {error}")))?,
-        None => serde_json::Value::Null,
-    };
-    let field = |name: &str| config.get(name).and_then(|value| value.as_str()).unwrap_or_default();
-    match (field("os"), field("architecture")) {
-        ("", "") => {}
-        ("", _) | (_, "") => {
-            return Err(invalid("invalid image config: os and architecture must be specified together"));
-        }
-        (os, architecture) => {
-            let variant = match (architecture, field("variant")) {
-                (_, "") | ("arm64", "v8") | ("amd64", "v1") => String::new(),
-                (_, variant) => format!("/{variant}"),
-            };
-            return Ok(format!("{os}/{architecture}{variant}"));
-        }
-    }
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "arm" => "arm/v7",
-        "powerpc64" => "ppc64le",
-        other => other,
-    };
-    Ok(format!("linux/{architecture}"))
 }
 
 async fn open_tree(

@@ -42,6 +42,18 @@ impl<R> BuildResult<R> {
         single.into_iter().chain(many.into_iter().flatten())
     }
 
+    /// The tree for a platform: a result of one tree has it for all of them.
+    pub fn find(&self, id: &str) -> Option<Option<&R>> {
+        match &self.refs {
+            Refs::Single(reference) => Some(reference.as_ref()),
+            Refs::Many(refs) if refs.is_empty() => Some(None),
+            Refs::Many(refs) => {
+                let only = || refs.values().next().filter(|_| refs.len() == 1);
+                refs.get(id).or_else(only).map(Option::as_ref)
+            }
+        }
+    }
+
     /// Replaces every ref.
     ///
     /// # Errors

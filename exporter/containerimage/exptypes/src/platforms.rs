@@ -136,17 +136,11 @@ pub fn of_platform<'a, V>(metadata: &'a BTreeMap<String, V>, key: &str, id: Opti
 /// The name of a platform in a result: `os/architecture[/variant]`, with version and features of the OS in
 /// parentheses after it (containerd's `platforms.FormatAll`).
 pub fn platform_id(platform: &Platform) -> String {
+    // What has a meaning in the form.
+    const ESCAPES: [(char, &str); 5] =
+        [('%', "%25"), ('+', "%2B"), ('(', "%28"), (')', "%29"), ('/', "%2F")];
     let escape = |text: &str| {
-        let mut out = String::with_capacity(text.len());
-        for byte in text.bytes() {
-            // What has a meaning in the form.
-            match byte {
-                b'%' | b'+' | b'(' | b')' | b'/' => out.push_str(&format!("%{byte:02X}")),
-                byte if byte.is_ascii_graphic() => out.push(byte.into()),
-                byte => out.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        out
+        ESCAPES.iter().fold(text.to_owned(), |text, (char, escaped)| text.replace(*char, escaped))
     };
     if platform.os.is_empty() || (platform.os_version.is_empty() && platform.os_features.is_empty()) {
         return platform.to_string();
