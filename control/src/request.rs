@@ -2,10 +2,8 @@
 
 use buildkit_api_services_control::{CacheOptionsEntry, Exporter, SolveRequest};
 use buildkit_errdefs::Kind;
+use buildkit_exporter::CompatibilityVersion;
 use buildkit_util_grpcerrors::RemoteError;
-
-/// Compatibility versions that clients may ask for; 0 is the current one.
-const COMPATIBILITY_VERSIONS: &[i64] = &[0, 10, 20, 30];
 
 /// Forms of old clients become those of new ones.
 pub(crate) fn modernise(request: &mut SolveRequest) {
@@ -34,12 +32,7 @@ pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
     let unimplemented = |what: &str| {
         Err(RemoteError::new(Kind::Unimplemented, format!("{what} is not implemented by this daemon")))
     };
-    if !COMPATIBILITY_VERSIONS.contains(&request.compatibility_version) {
-        return Err(RemoteError::new(
-            Kind::InvalidArgument,
-            format!("unsupported compatibility version {}", request.compatibility_version),
-        ));
-    }
+    compatibility(request)?;
     if let Some(cache) = &request.cache {
         for (at, export) in cache.exports.iter().enumerate() {
             if cache.exports[..at].iter().any(|other| other == export) && export.r#type != "inline" {
@@ -75,6 +68,12 @@ pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
         return unimplemented("Attestation");
     }
     Ok(())
+}
+
+/// Whose defaults the build is to have.
+pub(crate) fn compatibility(request: &SolveRequest) -> Result<CompatibilityVersion, RemoteError> {
+    CompatibilityVersion::try_from(request.compatibility_version)
+        .map_err(|error| RemoteError::from_error(&error))
 }
 
 /// `SOURCE_DATE_EPOCH` as a build argument holds for exporters that name none.

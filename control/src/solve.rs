@@ -64,6 +64,7 @@ impl Control {
         let build = options.solver.begin(BuildOptions {
             id: request.r#ref.clone(),
             session_id: request.session.clone(),
+            compatibility: request::compatibility(request)?,
             entitlements: std::mem::take(&mut request.entitlements),
             platforms: request
                 .frontend_attrs

@@ -1,8 +1,10 @@
 //! Port of exporters: deliver a result.
 #![forbid(unsafe_code)]
 
+mod compatibility;
 mod port;
 
+pub use compatibility::{CompatibilityError, CompatibilityVersion};
 pub use port::{
     Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance, ExporterRegistry, Finalize,
 };

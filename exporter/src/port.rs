@@ -9,6 +9,8 @@ use buildkit_solver_result::BuildResult;
 use buildkit_util_progress::Writer;
 use tokio_util::sync::CancellationToken;
 
+use crate::CompatibilityVersion;
+
 /// A result whose trees are there.
 pub type ExportResult = BuildResult<ImmutableRef>;
 
@@ -23,6 +25,8 @@ pub struct ExportContext {
     pub progress: Writer,
     /// Fires when the build is cancelled.
     pub cancelled: CancellationToken,
+    /// Which defaults hold.
+    pub compatibility: CompatibilityVersion,
 }
 
 /// Why an export failed.
@@ -34,6 +38,14 @@ pub enum Error {
     /// No exporter of this name.
     #[error("exporter \"{0}\" could not be found")]
     Unknown(String),
+    /// The build is to be as an old version would have made it, which could not do this.
+    #[error("unsupported compatibility-version {version} feature {feature}")]
+    Incompatible {
+        /// That of the build.
+        version: CompatibilityVersion,
+        /// What is asked for.
+        feature: String,
+    },
     /// Something below failed.
     #[error("{action}: {source}")]
     Other {
@@ -49,7 +61,7 @@ pub enum Error {
 impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Invalid(_) => Kind::InvalidArgument,
+            Self::Invalid(_) | Self::Incompatible { .. } => Kind::InvalidArgument,
             Self::Unknown(_) => Kind::NotFound,
             Self::Other { kind, .. } => *kind,
         }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use buildkit_cache::{CacheManager, CacheOptions, CreateOptions, ImmutableRef};
 use buildkit_cache_metadata::MemoryStore;
-use buildkit_exporter::{Error, ExportContext, ExportResult, Exporter};
+use buildkit_exporter::{CompatibilityVersion, Error, ExportContext, ExportResult, Exporter};
 use buildkit_exporter_local::LocalExporter;
 use buildkit_exporter_tar::TarExporter;
 use buildkit_session::{SessionManager, SessionServer};
@@ -113,6 +113,7 @@ impl Fixture {
             session_id: self.session_id.clone(),
             progress: Writer::discard(),
             cancelled: CancellationToken::new(),
+            compatibility: CompatibilityVersion::default(),
         };
         exporter.resolve(index, &attrs.collect())?.export(&cx, result).await.map(drop)
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildkit_errdefs::Kind;
-use buildkit_exporter::{ExportResult, ExporterInstance};
+use buildkit_exporter::{CompatibilityVersion, ExportResult, ExporterInstance};
 use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge};
 use buildkit_solver::Job;
 use buildkit_solver_llbsolver_ops::LlbDomain;
@@ -38,6 +38,8 @@ pub(crate) struct BuildCore {
     pub(crate) entitlements: Entitlements,
     /// Platforms that its result is to be for.
     pub(crate) platforms: Vec<String>,
+    /// Whose defaults exporters have.
+    pub(crate) compatibility: CompatibilityVersion,
 }
 
 impl Build {
@@ -67,6 +69,7 @@ impl Build {
             session_id: self.core.session_id.clone(),
             progress: self.core.job.progress().clone(),
             cancelled: self.cancelled.clone(),
+            compatibility: self.core.compatibility,
         };
         let default = &self.core.solver.shared.options.default_platform;
         let warnings = check_platforms(&self.core.platforms, default, &result)

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use buildkit_exporter::{ExportContext, ExportResult, Exported, ExporterInstance};
+use buildkit_exporter::{CompatibilityVersion, ExportContext, ExportResult, Exported, ExporterInstance};
 use buildkit_frontend::BridgeError;
 use buildkit_session::SessionManager;
 use buildkit_util_cachedigest::Digest;
@@ -20,6 +20,7 @@ pub(crate) struct ExportPlan {
     pub(crate) session_id: String,
     pub(crate) progress: Bus,
     pub(crate) cancelled: CancellationToken,
+    pub(crate) compatibility: CompatibilityVersion,
 }
 
 /// Runs all exporters side by side, and what is left to do of each once all have succeeded. Warnings
@@ -111,6 +112,7 @@ impl Step {
             session_id: plan.session_id.clone(),
             progress: Writer::for_bus(self.vertex.digest.clone(), self.progress.clone()),
             cancelled: plan.cancelled.clone(),
+            compatibility: plan.compatibility,
         }
     }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use buildkit_errdefs::Kind;
+use buildkit_exporter::CompatibilityVersion;
 use buildkit_frontend::{BridgeError, FrontendRegistry};
 use buildkit_session::{SessionGroup, SessionManager};
 use buildkit_solver::{JobId, Solver};
@@ -45,6 +46,8 @@ pub struct BuildOptions {
     /// Platforms that the client asks for; none means the default one. The result is held against
     /// them, and what does not fit is a warning.
     pub platforms: Vec<String>,
+    /// Whose defaults the build has.
+    pub compatibility: CompatibilityVersion,
 }
 
 /// Runs builds. Clones are the same solver.
@@ -92,6 +95,7 @@ impl LlbSolver {
             session_id: build.session_id,
             entitlements,
             platforms: build.platforms,
+            compatibility: build.compatibility,
         });
         nested.attach(&core);
         Ok(Build::new(core))
