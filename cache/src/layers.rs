@@ -12,6 +12,17 @@ use crate::{Error, ImmutableRef};
 pub struct LayerOptions {
     /// How they are compressed. Those that exist otherwise are converted if that is forced.
     pub compression: Config,
+    /// Brings times of files down.
+    pub rewrite: Option<RewriteTimes>,
+}
+
+/// Times of files in layers are brought down to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RewriteTimes {
+    /// What no time is later than.
+    pub latest: SystemTime,
+    /// Layers at the bottom that stay as they are: those of the base image.
+    pub keep: usize,
 }
 
 /// What is known of one layer besides its blob.

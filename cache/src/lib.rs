@@ -24,7 +24,7 @@ pub use error::Error;
 pub use filter::{Filter, FilterError};
 pub use gc::GcPolicy;
 pub use id::{RecordType, RefId};
-pub use layers::{LayerInfo, LayerOptions};
+pub use layers::{LayerInfo, LayerOptions, RewriteTimes};
 pub use manager::{CacheManager, CacheOptions, CreateOptions};
 pub use metadata::RefMetadata;
 pub use refs::{ImmutableRef, LocalMount, Mounted, MutableRef};

@@ -1,0 +1,134 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use buildkit_cache::CacheManager;
+use buildkit_errdefs::Kind;
+use buildkit_exporter::{Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance};
+use buildkit_exporter_containerimage_exptypes::{key, option};
+use buildkit_util_ocispec::Platform;
+
+use crate::{CommitOptions, ImageWriter, parse_flag};
+
+/// What the exporter works with.
+#[derive(Clone)]
+pub struct ImageExporterOptions {
+    /// Has the trees.
+    pub cache: CacheManager,
+    /// Platform of images that name none.
+    pub default_platform: Platform,
+}
+
+/// The exporter `image`: makes an image and pushes it, if that is asked for.
+pub struct ImageExporter {
+    writer: ImageWriter,
+}
+
+impl ImageExporter {
+    /// The exporter.
+    pub fn new(options: ImageExporterOptions) -> Self {
+        Self { writer: ImageWriter::new(options.cache, options.default_platform) }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Options {
+    commit: CommitOptions,
+    push: bool,
+    push_by_digest: bool,
+    insecure: bool,
+    dangling_prefix: String,
+    dangling_empty_only: bool,
+    /// What nobody knows is metadata.
+    rest: BTreeMap<String, String>,
+}
+
+impl Options {
+    fn load(attrs: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let (mut commit, rest) = CommitOptions::load(attrs)?;
+        if !attrs.contains_key(option::INLINE_ATTESTATIONS) {
+            commit.inline_attestations = true;
+        }
+        let mut options = Self { commit, ..Self::default() };
+        for (key, value) in rest {
+            match key.as_str() {
+                option::PUSH => options.push = parse_flag(&key, &value)?,
+                option::PUSH_BY_DIGEST => options.push_by_digest = parse_flag(&key, &value)?,
+                option::INSECURE => options.insecure = parse_flag(&key, &value)?,
+                option::DANGLING_PREFIX => options.dangling_prefix = value,
+                option::DANGLING_EMPTY_ONLY => options.dangling_empty_only = parse_flag(&key, &value)?,
+                // They are about an image store, which workers here do not have.
+                option::UNPACK | option::STORE | option::STORE_ALLOW_INCOMPLETE | option::NAME_CANONICAL => {
+                    parse_flag(&key, &value)?;
+                }
+                _ => {
+                    options.rest.insert(key, value);
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    /// The names of an image with this digest, with commas.
+    fn names(&self, result: &ExportResult, digest: &str) -> String {
+        let mut names = self.commit.name_for(result);
+        if !self.dangling_prefix.is_empty() && (!self.dangling_empty_only || names.is_empty()) {
+            if !names.is_empty() {
+                names.push(',');
+            }
+            names.push_str(&format!("{}@{digest}", self.dangling_prefix));
+        }
+        names
+    }
+}
+
+impl Exporter for ImageExporter {
+    fn name(&self) -> &'static str {
+        "image"
+    }
+
+    fn resolve(
+        &self,
+        _: usize,
+        attrs: &BTreeMap<String, String>,
+    ) -> Result<Arc<dyn ExporterInstance>, Error> {
+        Ok(Arc::new(Instance { writer: self.writer.clone(), options: Options::load(attrs)? }))
+    }
+}
+
+struct Instance {
+    writer: ImageWriter,
+    options: Options,
+}
+
+#[async_trait]
+impl ExporterInstance for Instance {
+    fn description(&self) -> String {
+        "exporting to image".to_owned()
+    }
+
+    async fn export(&self, cx: &ExportContext, result: &ExportResult) -> Result<Exported, Error> {
+        tokio::select! {
+            exported = self.deliver(cx, result) => exported,
+            () = cx.cancelled.cancelled() => Err(Error::Other {
+                action: "failed to export".to_owned(),
+                kind: Kind::Cancelled,
+                source: "context canceled".into(),
+            }),
+        }
+    }
+}
+
+impl Instance {
+    async fn deliver(&self, cx: &ExportContext, result: &ExportResult) -> Result<Exported, Error> {
+        let (result, options) =
+            self.writer.prepare(cx, result, &self.options.rest, &self.options.commit, None)?;
+        let committed = self.writer.commit(cx, &result, &options, "image").await?;
+        let mut response = committed.answer();
+        let names = self.options.names(&result, committed.descriptor.digest.as_str());
+        if !names.is_empty() {
+            response.insert(key::NAME.to_owned(), names.clone());
+        }
+        Ok(Exported { response, finalize: None })
+    }
+}
