@@ -6,6 +6,7 @@ use buildkit_cache::CacheManager;
 use buildkit_errdefs::Kind;
 use buildkit_exporter::{Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance};
 use buildkit_exporter_containerimage_exptypes::{key, option};
+use buildkit_solver_result::BuildResult;
 use buildkit_util_ocispec::Platform;
 
 use crate::{CommitOptions, ImageWriter, parse_flag};
@@ -32,19 +33,19 @@ impl ImageExporter {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Options {
-    commit: CommitOptions,
+pub(crate) struct Options {
+    pub(crate) commit: CommitOptions,
     push: bool,
     push_by_digest: bool,
     insecure: bool,
     dangling_prefix: String,
     dangling_empty_only: bool,
     /// What nobody knows is metadata.
-    rest: BTreeMap<String, String>,
+    pub(crate) rest: BTreeMap<String, String>,
 }
 
 impl Options {
-    fn load(attrs: &BTreeMap<String, String>) -> Result<Self, Error> {
+    pub(crate) fn load(attrs: &BTreeMap<String, String>) -> Result<Self, Error> {
         let (mut commit, rest) = CommitOptions::load(attrs)?;
         if !attrs.contains_key(option::INLINE_ATTESTATIONS) {
             commit.inline_attestations = true;
@@ -70,7 +71,7 @@ impl Options {
     }
 
     /// The names of an image with this digest, with commas.
-    fn names(&self, result: &ExportResult, digest: &str) -> String {
+    pub(crate) fn names<R>(&self, result: &BuildResult<R>, digest: &str) -> String {
         let mut names = self.commit.name_for(result);
         if !self.dangling_prefix.is_empty() && (!self.dangling_empty_only || names.is_empty()) {
             if !names.is_empty() {

@@ -11,6 +11,8 @@ pub mod compose;
 mod exporter;
 mod options;
 mod plan;
+#[cfg(test)]
+mod recorded;
 mod writer;
 
 pub use annotations::{AnnotationGroup, Annotations};

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
-use buildkit_exporter::{CompatibilityVersion, Error, ExportResult};
+use buildkit_exporter::{CompatibilityVersion, Error};
 use buildkit_exporter_containerimage_exptypes::{AnnotationKey, key, option};
 use buildkit_exporter_util_epoch as epoch;
+use buildkit_solver_result::BuildResult;
 use buildkit_util_compression::{Compression, Config};
 
 use crate::AnnotationGroup;
@@ -80,7 +81,7 @@ impl CommitOptions {
     }
 
     /// The names, with commas, for a result whose frontend may have given one.
-    pub fn name_for(&self, result: &ExportResult) -> String {
+    pub fn name_for<R>(&self, result: &BuildResult<R>) -> String {
         match result.metadata.get(key::NAME) {
             Some(name) if self.name == "*" => String::from_utf8_lossy(name).into_owned(),
             _ => self.name.clone(),

@@ -1,14 +1,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use buildkit_cache::{CacheManager, ImmutableRef, LayerOptions, RewriteTimes};
 use buildkit_errdefs::Classify;
-use buildkit_exporter::{Error, ExportContext, ExportResult};
+use buildkit_exporter::{CompatibilityVersion, Error, ExportContext, ExportResult};
 use buildkit_exporter_containerimage_exptypes::key;
 use buildkit_exporter_util_epoch::Timestamp;
+use buildkit_solver_result::BuildResult;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_contentutil::{Provider, store_bytes};
 use buildkit_util_ocispec::{Descriptor, Platform, to_json};
@@ -100,13 +100,7 @@ impl ImageWriter {
         options: &CommitOptions,
         oci_types: Option<bool>,
     ) -> Result<(ExportResult, CommitOptions), Error> {
-        let mut result = result.clone();
-        let added = rest.iter().map(|(key, value)| (key.clone(), Bytes::from(value.clone())));
-        result.metadata.extend(added);
-        let mut options = options.clone();
-        options.annotations.merge(AnnotationGroup::parse(&result.metadata).map_err(invalid)?);
-        let options = options.settle(cx.compatibility, oci_types)?;
-        Ok((result, options))
+        settle(cx.compatibility, result, rest, options, oci_types)
     }
 
     /// Has layers made, composes the documents and stores them. `exporter` names who wants it.
@@ -146,6 +140,22 @@ impl ImageWriter {
     }
 }
 
+pub(crate) fn settle<R: Clone>(
+    version: CompatibilityVersion,
+    result: &BuildResult<R>,
+    rest: &BTreeMap<String, String>,
+    options: &CommitOptions,
+    oci_types: Option<bool>,
+) -> Result<(BuildResult<R>, CommitOptions), Error> {
+    let mut result = result.clone();
+    let added = rest.iter().map(|(key, value)| (key.clone(), Bytes::from(value.clone())));
+    result.metadata.extend(added);
+    let mut options = options.clone();
+    options.annotations.merge(AnnotationGroup::parse(&result.metadata).map_err(invalid)?);
+    let options = options.settle(version, oci_types)?;
+    Ok((result, options))
+}
+
 /// The layers of all trees, made side by side.
 async fn export_layers(
     cx: &ExportContext,
@@ -168,15 +178,12 @@ async fn export_layers(
             tracing::warn!("rewrite-timestamp is specified, but no source-date-epoch was found");
             return Ok(layers);
         };
-        let time = Timestamp::from_seconds(epoch).map_err(invalid)?.to_string();
-        let time = time.replace('T', " ").replace('Z', " +0000 UTC");
+        let latest = Timestamp::from_seconds(epoch).map_err(invalid)?;
+        let time = latest.to_string().replace('T', " ").replace('Z', " +0000 UTC");
         let progress =
             cx.progress.start(&format!("rewriting layers with source-date-epoch {epoch} ({time})"));
-        let since = Duration::from_secs(epoch.unsigned_abs());
-        let latest = if epoch < 0 { UNIX_EPOCH.checked_sub(since) } else { UNIX_EPOCH.checked_add(since) };
-        let latest = latest.ok_or_else(|| invalid(format!("invalid source-date-epoch {epoch}")))?;
         let keep = layers_of_base(part, &remote.descriptors)?;
-        let rewritten = layers_of(tree, options, Some(RewriteTimes { latest, keep })).await?;
+        let rewritten = layers_of(tree, options, Some(RewriteTimes { latest: latest.into(), keep })).await?;
         progress.done(0, 0);
         Ok(rewritten)
     }))

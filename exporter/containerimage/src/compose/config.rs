@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use buildkit_exporter_util_epoch::Timestamp;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_ocispec::{Config, Image, Platform, to_json};
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ComposeError;
@@ -32,6 +33,17 @@ pub(super) struct Patch<'a> {
     pub(super) inline_cache: Option<&'a [u8]>,
 }
 
+/// What is read of a configuration. What its layers are said to be does not matter.
+#[derive(Deserialize)]
+struct Head {
+    os: Option<String>,
+    architecture: Option<String>,
+    created: Option<Timestamp>,
+    /// Is an object.
+    #[serde(rename = "config")]
+    _config: Option<BTreeMap<String, IgnoredAny>>,
+}
+
 #[derive(Serialize)]
 struct RootFs {
     #[serde(rename = "type")]
@@ -42,16 +54,15 @@ struct RootFs {
 
 /// The configuration with its layers, history and times. What is not known here stays as it is.
 pub(super) fn patch(config: &[u8], patch: Patch<'_>) -> Result<Vec<u8>, ComposeError> {
-    let image: Option<Image> =
+    let head: Option<Head> =
         serde_json::from_slice(config).map_err(ComposeError::json("invalid image config for export"))?;
-    let Some(image) = image else { return Err(ComposeError::Null) };
+    let Some(head) = head else { return Err(ComposeError::Null) };
     let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(config)
         .map_err(ComposeError::json("failed to parse image config for patch"))?;
-    if image.platform.os.is_empty() {
-        return Err(ComposeError::Missing("os"));
-    }
-    if image.platform.architecture.is_empty() {
-        return Err(ComposeError::Missing("architecture"));
+    for (name, value) in [("os", head.os), ("architecture", head.architecture)] {
+        if value.is_none_or(|value| value.is_empty()) {
+            return Err(ComposeError::Missing(name));
+        }
     }
     let raw_error = || ComposeError::json("failed to write image config");
     for value in fields.values_mut() {
@@ -73,18 +84,13 @@ pub(super) fn patch(config: &[u8], patch: Patch<'_>) -> Result<Vec<u8>, ComposeE
         let text = base64::engine::general_purpose::STANDARD.encode(cache);
         set(INLINE_CACHE, to_raw_value(&text).map_err(raw_error())?);
     }
-    match (fields.get("created"), patch.epoch) {
-        (None, _) => {
-            fields.insert("created".to_owned(), to_raw_value(&last).map_err(raw_error())?);
-        }
-        (Some(created), Some(epoch)) => {
-            let created: Option<Timestamp> = serde_json::from_str(created.get())
-                .map_err(ComposeError::json("failed to unmarshal creation time"))?;
-            if created.is_some_and(|created| created > epoch) {
-                fields.insert("created".to_owned(), to_raw_value(&epoch).map_err(raw_error())?);
-            }
-        }
-        (Some(_), None) => {}
+    let created = match (fields.contains_key("created"), patch.epoch) {
+        (false, _) => Some(last),
+        (true, Some(epoch)) if head.created.is_some_and(|created| created > epoch) => Some(Some(epoch)),
+        (true, _) => None,
+    };
+    if let Some(created) = created {
+        fields.insert("created".to_owned(), to_raw_value(&created).map_err(raw_error())?);
     }
     Ok(to_json(&fields))
 }
@@ -151,13 +157,27 @@ mod tests {
         ] {
             assert_eq!(simple(config, None).unwrap_err(), text);
         }
-        for config in ["", "[]", r#"{"os":1}"#, "{", r#"{"os":"linux","architecture":"a","created":1}"#] {
-            let error = simple(config, Some(1)).unwrap_err();
+        for config in ["", "{", "[]", r#"{"os":1}"#, r#"{"created":"now"}"#, r#"{"config":[]}"#] {
+            let error = simple(config, None).unwrap_err();
             assert!(error.starts_with("invalid image config for export: "), "{config}: {error}");
         }
-        let config = r#"{"os":"linux","architecture":"a","created":"now"}"#;
-        assert!(simple(config, None).is_ok());
-        assert!(simple(config, Some(1)).unwrap_err().starts_with("failed to unmarshal creation time: "));
+    }
+
+    #[test]
+    fn cache_records_are_put_in() {
+        let config = br#"{"architecture":"amd64","os":"linux","moby.buildkit.cache.v0":"b2xk"}"#;
+        let patch_of = Patch {
+            diff_ids: vec![Digest::sha256("layer")],
+            history: Some(Vec::new()),
+            epoch: None,
+            base_history: &[],
+            inline_cache: Some(b"[{}]"),
+        };
+        let expect = format!(
+            r#"{{"architecture":"amd64","created":null,"history":[],"moby.buildkit.cache.v0":"W3t9XQ==","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+            Digest::sha256("layer")
+        );
+        assert_eq!(String::from_utf8(patch(config, patch_of).unwrap()).unwrap(), expect);
     }
 
     #[test]

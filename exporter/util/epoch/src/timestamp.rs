@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use buildkit_errdefs::{Classify, Kind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -72,6 +72,14 @@ impl From<SystemTime> for Timestamp {
         let nanoseconds = if (START..END).contains(&seconds) { nanoseconds } else { 0 };
         let seconds = if (START..END).contains(&seconds) { seconds } else { 0 };
         Self { seconds, nanoseconds, offset_minutes: 0 }
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(time: Timestamp) -> Self {
+        let since = Duration::from_secs(time.seconds.unsigned_abs());
+        let second = if time.seconds < 0 { UNIX_EPOCH - since } else { UNIX_EPOCH + since };
+        second + Duration::from_nanos(time.nanoseconds.into())
     }
 }
 
@@ -213,7 +221,6 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn times_are_written_as_go_writes_them() {
@@ -266,6 +273,7 @@ mod tests {
     fn system_times_are_in_utc() {
         let before = UNIX_EPOCH - Duration::from_millis(250);
         assert_eq!(Timestamp::from(before).to_string(), "1969-12-31T23:59:59.75Z");
+        assert_eq!(SystemTime::from(Timestamp::from(before)), before);
         let after = UNIX_EPOCH + Duration::new(1_709_249_400, 70);
         assert_eq!(Timestamp::from(after).to_string(), "2024-02-29T23:30:00.00000007Z");
         let late = UNIX_EPOCH + Duration::from_secs(u64::from(u32::MAX) * 1000);
