@@ -6,10 +6,12 @@
 
 mod config;
 mod error;
+mod fetcher;
 mod helper;
 mod provider;
 mod seeds;
 
 pub use config::{AuthConfig, DockerConfig};
 pub use error::Error;
+pub use fetcher::HttpTokens;
 pub use provider::{DockerAuth, TokenFetcher};
