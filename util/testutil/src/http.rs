@@ -1,10 +1,14 @@
 //! Just enough of HTTP to talk to a registry on this machine.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io,
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::Duration,
 };
+
+use rustls::{ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -24,16 +28,36 @@ impl Response {
     }
 }
 
+/// Where a server is, and by whom it is certified if it speaks TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+trait Stream: io::Read + io::Write {}
+
+impl<T: io::Read + io::Write> Stream for T {}
+
 /// One request on a connection of its own; `target` is a path with its query.
 pub(crate) fn request(
-    address: SocketAddr,
+    server: &Server,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let address = server.address;
+    let socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    socket.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let mut stream: Box<dyn Stream> = match &server.tls {
+        None => Box::new(socket),
+        Some(config) => {
+            let name = ServerName::IpAddress(address.ip().into());
+            let connection = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+            Box::new(StreamOwned::new(connection, socket))
+        }
+    };
     // Answers to version 1.0 end with the connection and are not chunked.
     let mut head =
         format!("{method} {target} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());
@@ -43,6 +67,7 @@ pub(crate) fn request(
     head.push_str("\r\n");
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
+    stream.flush()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "this is no answer of HTTP"))

@@ -16,6 +16,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod authority;
 mod binaries;
 mod census;
 mod daemon;
@@ -24,10 +25,13 @@ mod http;
 mod image;
 mod process;
 mod registry;
+mod registry_options;
 mod rootfs;
 mod soak;
+mod token_server;
 mod wait;
 
+pub use authority::Authority;
 pub use binaries::binary;
 pub use census::Census;
 pub use daemon::{DaemonOptions, TestDaemon};
@@ -36,6 +40,8 @@ pub use http::Response;
 pub use image::{Image, Layer};
 pub use process::{Output, Run, Running};
 pub use registry::Registry;
+pub use registry_options::{PASSWORD, RegistryAuth, RegistryOptions, USER};
 pub use rootfs::busybox_rootfs;
 pub use soak::rounds;
+pub use token_server::{TokenRequest, TokenServer};
 pub use wait::wait_for;
