@@ -1,4 +1,7 @@
-use buildkit_errdefs::{Classify, Kind};
+use std::sync::Arc;
+
+use buildkit_errdefs::{BoxError, Classify, Kind};
+use buildkit_util_cachedigest::Digest;
 
 use crate::{FilterError, RefId};
 
@@ -44,6 +47,57 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Nobody has a blob that is needed.
+    #[error("Blob `{0}` is not here and nobody offers it")]
+    NoSource(Digest),
+    /// A blob could not be fetched, read or stored.
+    #[error("blob `{digest}`: {source}")]
+    Blob {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        source: buildkit_util_contentutil::Error,
+    },
+    /// A layer could not be unpacked.
+    #[error("failed to unpack layer `{digest}`: {source}")]
+    Unpack {
+        /// Its blob.
+        digest: Digest,
+        /// Why.
+        source: buildkit_util_archive::Error,
+    },
+    /// A layer is not the one that its image says it is.
+    #[error("layer `{digest}` has the content `{found}`, not `{expected}` as its image says")]
+    WrongLayer {
+        /// Its blob.
+        digest: Digest,
+        /// What the image says.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// A layer could not be made.
+    #[error("failed to make a layer of cache record `{id}`: {source}")]
+    Layer {
+        /// The record.
+        id: RefId,
+        /// Why.
+        source: BoxError,
+    },
+    /// A layer could not be brought into another form.
+    #[error("failed to convert layer `{digest}`: {source}")]
+    Convert {
+        /// Its blob.
+        digest: Digest,
+        /// Why.
+        source: BoxError,
+    },
+    /// A layer refers to files of its parents, which are not there yet.
+    #[error("the layer needs its parents")]
+    NeedsParent,
+    /// What others have run into, who wanted the same.
+    #[error(transparent)]
+    Shared(Arc<Error>),
     /// Work did not come to its end.
     #[error("Failed to {action}: {reason}")]
     Interrupted {
@@ -55,6 +109,21 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn blob(digest: &Digest, source: buildkit_util_contentutil::Error) -> Self {
+        Self::Blob { digest: digest.clone(), source }
+    }
+
+    /// Whether a blob is not there or damaged, so that it may help to get it anew.
+    pub fn is_lost_blob(&self) -> bool {
+        use buildkit_util_contentutil::Error as BlobError;
+        match self {
+            Self::NoSource(_) => true,
+            Self::Blob { source: BlobError::NotFound(_) | BlobError::Damaged(_), .. } => true,
+            Self::Shared(error) => error.is_lost_blob(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn snapshot(action: impl Into<String>) -> impl FnOnce(buildkit_snapshot::Error) -> Self {
         let action = action.into();
         move |source| Self::Snapshot { action, source }
@@ -71,7 +140,13 @@ impl Classify for Error {
             Self::Snapshot { source, .. } => source.kind(),
             Self::Metadata { source, .. } => source.kind(),
             Self::Io { source, .. } => Kind::of_io(source),
-            Self::Interrupted { .. } => Kind::Internal,
+            Self::NoSource(_) => Kind::NotFound,
+            Self::Blob { source, .. } => source.kind(),
+            Self::Unpack { source, .. } => source.kind(),
+            Self::WrongLayer { .. } => Kind::DataLoss,
+            Self::Shared(error) => error.kind(),
+            Self::Layer { .. } | Self::Convert { .. } => Kind::Unknown,
+            Self::NeedsParent | Self::Interrupted { .. } => Kind::Internal,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Where the files of records are, and how they get there.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use buildkit_cache_metadata::Batch;
@@ -8,7 +7,7 @@ use buildkit_snapshot::{ActiveKey, AnySnapshot, Mount, MountGuard, SnapshotName}
 use buildkit_util_appcontext::spawn_blocking;
 
 use crate::manager::{Inner, uncancelled};
-use crate::record::{Blocked, Facts, Record, State};
+use crate::record::{Blocked, Facts, Parents, Record, State};
 use crate::refs::Handle;
 use crate::{Error, ImmutableRef, MutableRef, RefId, store};
 
@@ -70,6 +69,8 @@ impl Inner {
             last_used_at: None,
             usage_count: 0,
             indexes: Default::default(),
+            blob: None,
+            variants: Default::default(),
             ..record.facts.clone()
         };
         let twin = Record::new(record.parents.clone(), State::Sealed { of: of.clone() }, facts, 1);
@@ -91,16 +92,39 @@ impl Inner {
         if sealed { self.materialize(id).await.map(drop) } else { Ok(()) }
     }
 
-    /// The committed snapshot of a record that is held; makes it first, once for all who ask, and to
-    /// the end if the caller leaves.
+    /// The committed snapshot of a record that is held; makes it first, once for all who ask. What is
+    /// fetched for that is given up when nobody asks any more; what is made of files here comes to its end.
     pub(crate) async fn materialize(self: &Arc<Self>, id: &RefId) -> Result<SnapshotName, Error> {
-        if let State::Ready { snapshot } = &self.graph.lock().get(id)?.state {
-            return Ok(snapshot.clone());
+        let handle = {
+            let mut graph = self.graph.lock();
+            if let State::Ready { snapshot } = &graph.get(id)?.state {
+                return Ok(snapshot.clone());
+            }
+            // Whoever asked may let go of it meanwhile.
+            graph.acquire(id)?;
+            Handle { inner: self.clone(), id: id.clone() }
+        };
+        loop {
+            let blocked = {
+                let graph = self.graph.lock();
+                let record = graph.get(id)?;
+                match (&record.state, &record.parents) {
+                    (State::Lazy, Parents::Layer(_)) => None,
+                    (State::Lazy, _) => Some(graph.merge_inputs(id)),
+                    _ => Some(Ok(Vec::new())),
+                }
+            };
+            match blocked {
+                None => return self.unpack(id).await,
+                Some(Ok(_)) => break,
+                Some(Err(Blocked::On(other))) if other != *id => {
+                    Box::pin(self.materialize(&other)).await?;
+                }
+                Some(Err(Blocked::On(_))) => return Err(Error::NotFound(id.clone())),
+                Some(Err(Blocked::Failed(error))) => return Err(error),
+            }
         }
         let (inner, id) = (self.clone(), id.clone());
-        // Whoever asked may let go of it meanwhile.
-        self.graph.lock().acquire(&id)?;
-        let handle = Handle { inner: self.clone(), id: id.clone() };
         uncancelled("make the files of a cache record", async move {
             let _handle = handle;
             inner.materialize_now(&id).await
@@ -108,58 +132,44 @@ impl Inner {
         .await
     }
 
-    fn materialize_now<'a>(
-        self: &'a Arc<Self>,
-        id: &'a RefId,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<SnapshotName, Error>> + Send + 'a>> {
-        Box::pin(async move {
-            let gate = self.graph.lock().get(id)?.gate.clone();
-            let _gate = gate.lock().await;
-            let state = self.graph.lock().get(id)?.state.clone();
-            let snapshot = SnapshotName(id.as_str().to_owned());
-            let usage = match state {
-                State::Ready { snapshot } => return Ok(snapshot),
-                State::Mutable { .. } => return Err(Error::Locked(id.clone())),
-                State::Sealed { of } => {
-                    let key = match &self.graph.lock().get(&of)?.state {
-                        State::Mutable { key, .. } => key.clone(),
-                        _ => return Err(Error::NotMutable(of.clone())),
-                    };
-                    let usage = self
-                        .snapshotter
-                        .commit(&snapshot, &key)
-                        .await
-                        .map_err(Error::snapshot(format!("commit cache record `{id}`")))?;
-                    self.end_twin(&of)?;
-                    usage
-                }
-                State::Lazy => {
-                    let inputs = self.inputs(id).await?;
-                    self.snapshotter
-                        .merge(&snapshot, &inputs)
-                        .await
-                        .map_err(Error::snapshot(format!("make the files of cache record `{id}`")))?
-                }
-            };
-            self.update(id, |record| {
-                record.state = State::Ready { snapshot: snapshot.clone() };
-                record.facts.size = Some(usage.size);
-            })?;
-            Ok(snapshot)
-        })
-    }
-
-    /// What a lazy record is merged of; records below it get their files first.
-    async fn inputs(self: &Arc<Self>, id: &RefId) -> Result<Vec<buildkit_snapshot::MergeInput>, Error> {
-        loop {
-            let inputs = self.graph.lock().merge_inputs(id);
-            match inputs {
-                Ok(inputs) => return Ok(inputs),
-                Err(Blocked::On(other)) if other != *id => drop(self.materialize_now(&other).await?),
-                Err(Blocked::On(_)) => return Err(Error::NotFound(id.clone())),
-                Err(Blocked::Failed(error)) => return Err(error),
+    async fn materialize_now(self: &Arc<Self>, id: &RefId) -> Result<SnapshotName, Error> {
+        let gate = self.graph.lock().get(id)?.gate.clone();
+        let _gate = gate.lock().await;
+        let state = self.graph.lock().get(id)?.state.clone();
+        let snapshot = SnapshotName(id.as_str().to_owned());
+        let usage = match state {
+            State::Ready { snapshot } => return Ok(snapshot),
+            State::Mutable { .. } => return Err(Error::Locked(id.clone())),
+            State::Sealed { of } => {
+                let key = match &self.graph.lock().get(&of)?.state {
+                    State::Mutable { key, .. } => key.clone(),
+                    _ => return Err(Error::NotMutable(of.clone())),
+                };
+                let usage = self
+                    .snapshotter
+                    .commit(&snapshot, &key)
+                    .await
+                    .map_err(Error::snapshot(format!("commit cache record `{id}`")))?;
+                self.end_twin(&of)?;
+                usage
             }
-        }
+            State::Lazy => {
+                // What it is made of has its files by now.
+                let inputs = self.graph.lock().merge_inputs(id).map_err(|blocked| match blocked {
+                    Blocked::On(other) => Error::NotFound(other),
+                    Blocked::Failed(error) => error,
+                })?;
+                self.snapshotter
+                    .merge(&snapshot, &inputs)
+                    .await
+                    .map_err(Error::snapshot(format!("make the files of cache record `{id}`")))?
+            }
+        };
+        self.update(id, |record| {
+            record.state = State::Ready { snapshot: snapshot.clone() };
+            record.facts.size = Some(usage.size);
+        })?;
+        Ok(snapshot)
     }
 
     /// Ends a mutable record whose snapshot was committed for its sealed twin.
@@ -235,11 +245,16 @@ impl Inner {
     }
 
     pub(crate) async fn size(&self, id: &RefId) -> Result<u64, Error> {
-        if let Some(size) = self.graph.lock().get(id)?.facts.size {
+        let size = || {
+            let graph = self.graph.lock();
+            let facts = &graph.get(id)?.facts;
+            Ok::<_, Error>(graph.size_of(facts))
+        };
+        if let Some(size) = size()? {
             return Ok(size);
         }
         self.measure(id).await;
-        Ok(self.graph.lock().get(id)?.facts.size.unwrap_or(0))
+        Ok(size()?.unwrap_or(0))
     }
 
     /// Measures a retained record that nobody changes.

@@ -1,11 +1,43 @@
 //! The layers of a record as blobs.
 
+use std::io::{self, BufReader, BufWriter, Write};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use buildkit_util_compression::Config;
-use buildkit_util_contentutil::Remote;
+use buildkit_cache_metadata::Batch;
+use buildkit_util_appcontext::spawn_blocking;
+use buildkit_util_archive::{self as archive, WriteOptions};
+use buildkit_util_cachedigest::{Digest, Digester};
+use buildkit_util_compression::{Compression, Config, Encoder};
+use buildkit_util_contentutil::{BlobInfo, Expected, Ingester, Remote};
+use buildkit_util_converter::{self as converter, Converted};
+use buildkit_util_flightcontrol::Group;
+use buildkit_util_ocispec::annotation::UNCOMPRESSED;
+use buildkit_util_ocispec::{Descriptor, media_type};
+use buildkit_util_overlay::Stack;
+use futures::StreamExt as _;
+use futures::stream;
+use serde::{Deserialize, Serialize};
 
-use crate::{Error, ImmutableRef};
+use crate::blobs::CacheProvider;
+use crate::manager::{Inner, shared};
+use crate::record::LayerUnit;
+use crate::{CacheManager, CreateOptions, Error, ImmutableRef, RefId, store};
+
+/// Layers that are made at the same time: compression uses all processors by itself.
+const MAKERS: usize = 2;
+
+/// Annotation that the table of contents of an estargz layer is found by.
+const ESTARGZ_TOC: &str = "containerd.io/snapshot/stargz/toc.digest";
+
+/// A layer as a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerBlob {
+    /// The blob.
+    pub descriptor: Descriptor,
+    /// Digest of the layer before it was compressed.
+    pub diff_id: Digest,
+}
 
 /// What the layers of a tree are wanted like.
 #[derive(Clone, Debug, Default)]
@@ -34,17 +66,35 @@ pub struct LayerInfo {
     pub description: String,
 }
 
+/// Layers that are being made, by record and form.
+pub(crate) type Makes = Group<(RefId, String), Result<LayerBlob, Arc<Error>>>;
+
 impl ImmutableRef {
     /// The layers of the tree, lowest first, made if need be: each once, however many ask. Descriptors have
-    /// OCI's media types and annotations about what the layer was before it was compressed and when it was
-    /// made. What is only known by its name, such as layers of a base image, is not fetched: the
-    /// provider does that when it is read.
+    /// OCI's media types, or those of the image that a layer comes from, and an annotation that says what
+    /// the layer was before it was compressed. Layers of base images are not fetched: the provider does that
+    /// when they are read.
     ///
     /// # Errors
     /// When a layer cannot be made.
     pub async fn layers(&self, options: &LayerOptions) -> Result<Remote, Error> {
-        let _ = options;
-        Err(Error::NotFound(self.id().clone()))
+        let inner = &self.handle.inner;
+        let units = inner.graph.lock().layer_units(self.id())?;
+        let (compression, rewrite) = (options.compression, options.rewrite);
+        let made = units.into_iter().enumerate().map(|(number, unit)| {
+            let rewrite = rewrite.filter(|rewrite| number >= rewrite.keep);
+            let form = LayerForm { compression, latest: rewrite.map(|rewrite| rewrite.latest) };
+            inner.clone().layer(unit, form)
+        });
+        let made: Vec<Result<LayerBlob, Error>> = stream::iter(made).buffered(MAKERS).collect().await;
+        let mut descriptors = Vec::with_capacity(made.len());
+        for blob in made {
+            let LayerBlob { descriptor, diff_id } = blob?;
+            descriptors.push(descriptor.with_annotation(UNCOMPRESSED, diff_id.as_str()));
+        }
+        let handles = vec![self.handle.clone()];
+        let provider = Arc::new(CacheProvider { inner: inner.clone(), handles });
+        Ok(Remote { descriptors, provider })
     }
 
     /// What is known of the layers, in the order of [`layers`](Self::layers).
@@ -52,6 +102,320 @@ impl ImmutableRef {
     /// # Errors
     /// When a record is gone.
     pub fn layer_infos(&self) -> Result<Vec<LayerInfo>, Error> {
-        Err(Error::NotFound(self.id().clone()))
+        let graph = self.handle.inner.graph.lock();
+        let units = graph.layer_units(self.id())?;
+        let infos = units.iter().map(|unit| {
+            let facts = &graph.get(&unit.owner)?.facts;
+            Ok(LayerInfo { created_at: facts.created_at, description: facts.description.clone() })
+        });
+        infos.collect()
+    }
+
+    /// Whether all that the tree is made of is here or is offered by somebody.
+    pub fn is_available(&self) -> bool {
+        let inner = &self.handle.inner;
+        let missing = inner.graph.lock().missing_blobs(self.id());
+        missing.iter().all(|digest| !inner.sources(digest).is_empty())
+    }
+}
+
+impl CacheManager {
+    /// The tree of a layer on top of another; the files are made when they are needed. A record that has
+    /// the same blobs is used again.
+    ///
+    /// # Errors
+    /// When the parent is gone or the database takes no changes.
+    pub fn layer(
+        &self,
+        parent: Option<&ImmutableRef>,
+        blob: &LayerBlob,
+        options: CreateOptions,
+    ) -> Result<ImmutableRef, Error> {
+        let chain = {
+            let graph = self.inner.graph.lock();
+            let below = match parent {
+                Some(parent) => Some(graph.blob_chain(parent.id())?),
+                None => None,
+            };
+            chain_of(below.as_ref(), blob)
+        };
+        let index = format!("layer:{chain}");
+        // One at a time, so that what is the same is found.
+        let _one = self.inner.layering.lock();
+        for id in self.search(&index) {
+            if self.inner.graph.lock().acquire(&id).is_ok() {
+                return Ok(self.inner.immutable(id));
+            }
+        }
+        let made = self.inner.insert_layer(parent, blob, options)?;
+        made.metadata().set_indexed("layer", chain.as_str(), &index)?;
+        Ok(made)
+    }
+}
+
+/// What identifies a chain of blobs.
+pub(crate) fn chain_of(below: Option<&Digest>, blob: &LayerBlob) -> Digest {
+    let below = below.map_or("", Digest::as_str);
+    Digest::sha256(format!("{below} {} {}", blob.descriptor.digest, blob.diff_id))
+}
+
+/// A form that a layer can have.
+#[derive(Clone, Copy, Debug)]
+struct LayerForm {
+    compression: Config,
+    latest: Option<SystemTime>,
+}
+
+impl LayerForm {
+    /// Its name among the forms of a record.
+    fn name(&self) -> String {
+        let Config { kind, level, .. } = self.compression;
+        let mut name = kind.to_string();
+        if let Some(level) = level {
+            name.push_str(&format!("-{level}"));
+        }
+        if let Some(latest) = self.latest {
+            let seconds = latest.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            name.push_str(&format!("@{seconds}"));
+        }
+        name
+    }
+
+    /// Whether a blob can be taken for it as it is.
+    fn accepts(&self, blob: &Descriptor) -> bool {
+        self.latest.is_none() && (!self.compression.force || kind_of(blob) == Some(self.compression.kind))
+    }
+}
+
+/// How a layer is compressed, by its media type.
+fn kind_of(blob: &Descriptor) -> Option<Compression> {
+    let media_type = blob.media_type.as_str();
+    if !media_type::is_layer(media_type) {
+        return None;
+    }
+    Some(match media_type {
+        _ if blob.annotations.contains_key(ESTARGZ_TOC) => Compression::EStargz,
+        _ if media_type.ends_with("gzip") => Compression::Gzip,
+        _ if media_type.ends_with("zstd") => Compression::Zstd,
+        _ => Compression::Uncompressed,
+    })
+}
+
+fn media_type_of(kind: Compression) -> &'static str {
+    match kind {
+        Compression::Uncompressed => media_type::OCI_LAYER,
+        Compression::Gzip | Compression::EStargz => media_type::OCI_LAYER_GZIP,
+        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
+    }
+}
+
+impl Inner {
+    /// The blob of a layer in a form.
+    async fn layer(self: Arc<Self>, unit: LayerUnit, form: LayerForm) -> Result<LayerBlob, Error> {
+        let inner = self.clone();
+        let key = (unit.owner.clone(), form.name());
+        let work = move || shared("make a layer", async move { inner.layer_now(&unit, form).await });
+        self.makes.run(key, work).await.map_err(Error::Shared)
+    }
+
+    async fn layer_now(self: &Arc<Self>, unit: &LayerUnit, form: LayerForm) -> Result<LayerBlob, Error> {
+        let name = form.name();
+        let (first, variant) = {
+            let graph = self.graph.lock();
+            let facts = &graph.get(&unit.owner)?.facts;
+            (facts.blob.clone(), facts.variants.get(&name).cloned())
+        };
+        if let Some(blob) = &first {
+            if form.accepts(&blob.descriptor) && self.can_have(&blob.descriptor.digest) {
+                return Ok(blob.clone());
+            }
+            if let Some(descriptor) = variant
+                && self.is_stored(&descriptor.digest)
+            {
+                let diff_id = descriptor.diff_id().unwrap_or_else(|| blob.diff_id.clone());
+                return Ok(LayerBlob { descriptor, diff_id });
+            }
+            if !form.accepts(&blob.descriptor) && self.can_have(&blob.descriptor.digest) {
+                self.fetch(&blob.descriptor).await?;
+                match self.convert(blob, form).await {
+                    Ok(made) => return self.remember(&unit.owner, &name, made),
+                    Err(error) if error.is_lost_blob() => self.note_lost(&blob.descriptor.digest),
+                    Err(error) => return Err(error),
+                }
+            }
+            // The blob is lost; the files may be there.
+            let ready = {
+                let mut graph = self.graph.lock();
+                let ready = graph.get(&unit.owner)?.has_files();
+                if ready {
+                    graph.forget_blobs(&unit.owner)?;
+                }
+                ready
+            };
+            if !ready {
+                return Err(Error::NoSource(blob.descriptor.digest.clone()));
+            }
+        }
+        // Times are rewritten in a layer that exists, so that it is the same as when it is written later.
+        let plain = LayerForm { latest: None, ..form };
+        let made = self.write(unit, plain.compression).await?;
+        let made = self.remember(&unit.owner, &plain.name(), made)?;
+        if form.latest.is_none() {
+            return Ok(made);
+        }
+        let rewritten = self.convert(&made, form).await?;
+        self.remember(&unit.owner, &name, rewritten)
+    }
+
+    /// Whether a blob is here or offered.
+    fn can_have(&self, digest: &Digest) -> bool {
+        self.is_stored(digest) || !self.sources(digest).is_empty()
+    }
+
+    /// Keeps a blob that was made with its record.
+    fn remember(&self, id: &RefId, name: &str, made: LayerBlob) -> Result<LayerBlob, Error> {
+        let mut batch = Batch::new();
+        let mut graph = self.graph.lock();
+        graph.note_stored(&made.descriptor.digest, made.descriptor.size);
+        // Another form may have another content, such as a table of it.
+        let annotated = LayerBlob {
+            descriptor: made.descriptor.clone().with_annotation(UNCOMPRESSED, made.diff_id.as_str()),
+            diff_id: made.diff_id.clone(),
+        };
+        let record = graph.add_blob(id, name, annotated)?;
+        store::put(&mut batch, id, record);
+        self.apply("store a cache record", batch)?;
+        Ok(made)
+    }
+
+    /// Writes what changes between two trees, in one pass: compared, archived, hashed, compressed, stored.
+    async fn write(self: &Arc<Self>, unit: &LayerUnit, compression: Config) -> Result<LayerBlob, Error> {
+        let failed = |source: Failure| Error::Layer { id: unit.owner.clone(), source };
+        let mut stacks = Vec::new();
+        for side in [&unit.lower, &unit.upper] {
+            stacks.push(match side {
+                None => None,
+                Some(id) => {
+                    let snapshot = self.materialize(id).await?;
+                    let failed = Error::snapshot(format!("read cache record `{id}`"));
+                    let directories = self.snapshotter.directories(&snapshot).await.map_err(failed)?;
+                    Some(
+                        Stack::new(directories)
+                            .map_err(|error| Error::Layer { id: unit.owner.clone(), source: error.into() })?,
+                    )
+                }
+            });
+        }
+        let (upper, lower) = (stacks.pop().flatten(), stacks.pop().flatten());
+        let content = self.content.clone();
+        let work = spawn_blocking(move || {
+            let ingester = content.ingest(Expected::default())?;
+            match compression.kind {
+                Compression::EStargz => write_estargz(lower.as_ref(), upper.as_ref(), compression, ingester),
+                _ => write_stream(lower.as_ref(), upper.as_ref(), compression, ingester),
+            }
+        });
+        match work.await {
+            Ok(made) => made.map_err(failed),
+            Err(error) => Err(Error::Interrupted { action: "make a layer", reason: error.to_string() }),
+        }
+    }
+
+    /// Makes another form of a layer that is in the store.
+    async fn convert(self: &Arc<Self>, blob: &LayerBlob, form: LayerForm) -> Result<LayerBlob, Error> {
+        let digest = &blob.descriptor.digest;
+        let (content, descriptor) = (self.content.clone(), blob.descriptor.clone());
+        // Only what is asked for is another: a layer keeps its compression, unless one is forced.
+        let kind = kind_of(&descriptor).filter(|_| !form.compression.force);
+        let compression = kind.map_or(form.compression, |kind| match kind == form.compression.kind {
+            true => form.compression,
+            false => Config { kind, ..Config::default() },
+        });
+        let work = spawn_blocking(move || -> Result<LayerBlob, Failure> {
+            let input = content.open(&descriptor.digest, Some(descriptor.size))?;
+            let mut ingester = content.ingest(Expected::default())?;
+            let converted =
+                converter::convert(&mut BufReader::new(input), compression, form.latest, &mut ingester)?;
+            Ok(layer_blob(compression.kind, ingester.commit()?, converted))
+        });
+        match work.await {
+            Ok(Ok(made)) => Ok(made),
+            Ok(Err(error)) => match error.downcast::<buildkit_util_contentutil::Error>() {
+                Ok(error) => Err(Error::blob(digest, *error)),
+                Err(error) => Err(Error::Convert { digest: digest.clone(), source: error }),
+            },
+            Err(error) => Err(Error::Interrupted { action: "convert a layer", reason: error.to_string() }),
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn layer_blob(kind: Compression, info: BlobInfo, converted: Converted) -> LayerBlob {
+    let mut descriptor = Descriptor::new(media_type_of(kind), info.digest, info.size);
+    descriptor.annotations = converted.annotations;
+    LayerBlob { descriptor, diff_id: converted.diff_id }
+}
+
+fn write_stream(
+    lower: Option<&Stack>,
+    upper: Option<&Stack>,
+    compression: Config,
+    ingester: Box<dyn Ingester>,
+) -> Result<LayerBlob, Failure> {
+    let mut out = Hashing { out: Encoder::new(compression, ingester)?, digester: Digester::new() };
+    archive::write_layer(lower, upper, &mut out, &WriteOptions::default())?;
+    let diff_id = out.digester.finish();
+    let info = out.out.finish()?.commit()?;
+    let descriptor = Descriptor::new(media_type_of(compression.kind), info.digest, info.size);
+    Ok(LayerBlob { descriptor, diff_id })
+}
+
+/// The converter knows how such layers are made; it reads what is written here.
+fn write_estargz(
+    lower: Option<&Stack>,
+    upper: Option<&Stack>,
+    compression: Config,
+    mut ingester: Box<dyn Ingester>,
+) -> Result<LayerBlob, Failure> {
+    let (reader, writer) = io::pipe()?;
+    let converted = std::thread::scope(|scope| -> Result<Converted, Failure> {
+        let archive = scope.spawn(move || {
+            let mut out = BufWriter::with_capacity(256 << 10, writer);
+            archive::write_layer(lower, upper, &mut out, &WriteOptions::default())?;
+            out.flush().map_err(archive::Error::Write)
+        });
+        let converted = converter::convert(
+            &mut BufReader::with_capacity(256 << 10, reader),
+            compression,
+            None,
+            &mut ingester,
+        );
+        match archive.join() {
+            // If the converter failed, it did so first.
+            Ok(Err(error)) if converted.is_ok() => return Err(error.into()),
+            Ok(_) => {}
+            Err(_) => return Err("the thread that writes the layer panicked".into()),
+        }
+        Ok(converted?)
+    })?;
+    Ok(layer_blob(compression.kind, ingester.commit()?, converted))
+}
+
+/// Hashes what is written.
+struct Hashing<W> {
+    out: W,
+    digester: Digester,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = self.out.write(bytes)?;
+        self.digester.update(&bytes[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! holds stays until [`CacheManager::prune`] takes it by the rules of [`GcPolicy`].
 #![forbid(unsafe_code)]
 
+mod blobs;
 mod error;
 mod files;
 mod filter;
@@ -18,13 +19,15 @@ mod prune;
 mod record;
 mod refs;
 mod store;
+mod unpack;
 mod usage;
 
+pub use blobs::{BlobSource, Offer, Pin};
 pub use error::Error;
 pub use filter::{Filter, FilterError};
 pub use gc::GcPolicy;
 pub use id::{RecordType, RefId};
-pub use layers::{LayerInfo, LayerOptions, RewriteTimes};
+pub use layers::{LayerBlob, LayerInfo, LayerOptions, RewriteTimes};
 pub use manager::{CacheManager, CacheOptions, CreateOptions};
 pub use metadata::RefMetadata;
 pub use refs::{ImmutableRef, LocalMount, Mounted, MutableRef};

@@ -6,17 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use buildkit_cache_metadata::{Batch, MetadataStore};
 use buildkit_snapshot::{ActiveKey, LocalMounter, Snapshotter};
-use buildkit_util_appcontext::{detach, spawn_blocking};
+use buildkit_util_appcontext::{detach, spawn, spawn_blocking};
 use buildkit_util_contentutil::ContentStore;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
+use crate::blobs::Blobs;
+use crate::layers::Makes;
 use crate::record::{Facts, Graph, Parents, Record, Released, State};
 use crate::refs::Handle;
 use crate::store::{self, INDEXES, RECORDS, VALUES, joined};
+use crate::unpack::Unpacks;
 use crate::{
-    Error, Filter, GcPolicy, ImmutableRef, MutableRef, RecordType, RefId, RefMetadata, UsageRecord, open,
-    prune,
+    Error, Filter, GcPolicy, ImmutableRef, LayerBlob, MutableRef, RecordType, RefId, RefMetadata,
+    UsageRecord, open, prune,
 };
 
 /// What a [`CacheManager`] works with.
@@ -51,7 +54,7 @@ pub struct CreateOptions {
 /// Keeps records of trees. Cheap to clone.
 #[derive(Clone)]
 pub struct CacheManager {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What follows the release of a handle.
@@ -59,6 +62,7 @@ pub(crate) enum Cleanup {
     Discard(ActiveKey),
     Measure(RefId),
     RemoveOrphans(open::Orphans),
+    SweepBlobs,
 }
 
 pub(crate) struct Inner {
@@ -69,6 +73,13 @@ pub(crate) struct Inner {
     pub(crate) mounter: LocalMounter,
     pub(crate) root: PathBuf,
     pub(crate) clock: fn() -> SystemTime,
+    pub(crate) blobs: Blobs,
+    pub(crate) unpacks: Unpacks,
+    pub(crate) makes: Makes,
+    /// Layers that may still be unpacked at the same time.
+    pub(crate) unpackers: Semaphore,
+    /// Held while a record for a layer is looked for and made.
+    pub(crate) layering: Mutex<()>,
     /// Gate: one collection at a time.
     pub(crate) pruning: tokio::sync::Mutex<()>,
     pub(crate) cleanup: mpsc::UnboundedSender<Cleanup>,
@@ -117,11 +128,11 @@ impl CacheManager {
         options: CreateOptions,
     ) -> Result<MutableRef, Error> {
         let (inner, parent) = (self.inner.clone(), parent.cloned());
+        let below = match &parent {
+            Some(parent) => Some(inner.materialize(parent.id()).await?),
+            None => None,
+        };
         uncancelled("create a cache record", async move {
-            let below = match &parent {
-                Some(parent) => Some(inner.materialize(parent.id()).await?),
-                None => None,
-            };
             let id = RefId::random();
             let key = ActiveKey(id.as_str().to_owned());
             inner
@@ -131,7 +142,7 @@ impl CacheManager {
                 .map_err(Error::snapshot(format!("make a snapshot for cache record `{id}`")))?;
             let parents = Parents::Layer(parent.as_ref().map(|parent| parent.id().clone()));
             let state = State::Mutable { key: key.clone(), sealed: None };
-            let handle = inner.insert(id, parents, state, options).inspect_err(|_| {
+            let handle = inner.insert(id, parents, state, None, options).inspect_err(|_| {
                 inner.send(Cleanup::Discard(key));
             })?;
             Ok(MutableRef { handle })
@@ -209,7 +220,7 @@ impl CacheManager {
                 _ => ids.push(parent.id().clone()),
             }
         }
-        let handle = self.inner.insert(RefId::random(), Parents::Merge(ids), State::Lazy, options)?;
+        let handle = self.inner.insert(RefId::random(), Parents::Merge(ids), State::Lazy, None, options)?;
         Ok(ImmutableRef { handle: Arc::new(handle) })
     }
 
@@ -234,7 +245,7 @@ impl CacheManager {
         }
         let parents =
             Parents::Diff { lower: Some(lower.id().clone()), upper: upper.map(|upper| upper.id().clone()) };
-        let handle = self.inner.insert(RefId::random(), parents, State::Lazy, options)?;
+        let handle = self.inner.insert(RefId::random(), parents, State::Lazy, None, options)?;
         Ok(Some(ImmutableRef { handle: Arc::new(handle) }))
     }
 
@@ -386,6 +397,7 @@ impl Inner {
         id: RefId,
         parents: Parents,
         state: State,
+        blob: Option<LayerBlob>,
         options: CreateOptions,
     ) -> Result<Handle, Error> {
         let facts = Facts {
@@ -397,6 +409,8 @@ impl Inner {
             usage_count: 0,
             size: None,
             indexes: Default::default(),
+            blob,
+            variants: Default::default(),
         };
         let record = Record::new(parents, state, facts, 1);
         let mut batch = Batch::new();
@@ -407,6 +421,18 @@ impl Inner {
             self.apply("store a cache record", batch)?;
         }
         Ok(Handle { inner: self.clone(), id })
+    }
+
+    /// Adds a record whose files are in a blob.
+    pub(crate) fn insert_layer(
+        self: &Arc<Self>,
+        parent: Option<&ImmutableRef>,
+        blob: &LayerBlob,
+        options: CreateOptions,
+    ) -> Result<ImmutableRef, Error> {
+        let parents = Parents::Layer(parent.map(|parent| parent.id().clone()));
+        let handle = self.insert(RefId::random(), parents, State::Lazy, Some(blob.clone()), options)?;
+        Ok(ImmutableRef { handle: Arc::new(handle) })
     }
 
     /// Lets go of a record. Never blocks: what takes time is done in the background.
@@ -450,4 +476,16 @@ pub(crate) async fn uncancelled<T: Send + 'static>(
         let _ = sender.send(work.await);
     });
     receiver.await.unwrap_or_else(|_| Err(Error::Interrupted { action, reason: "it was aborted".to_owned() }))
+}
+
+/// Runs work that several wait for in a task of its own, so that it goes on whichever of them is looking, and
+/// ends it when the last of them leaves.
+pub(crate) async fn shared<T: Send + 'static>(
+    action: &'static str,
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Arc<Error>> {
+    match spawn(work).await {
+        Ok(result) => result.map_err(Arc::new),
+        Err(error) => Err(Arc::new(Error::Interrupted { action, reason: error.to_string() })),
+    }
 }

@@ -7,12 +7,15 @@ use buildkit_snapshot::{ActiveKey, Info, LocalMounter, SnapshotKind, SnapshotNam
 use buildkit_util_appcontext::{detach, spawn_blocking};
 use futures::StreamExt;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use crate::blobs::Blobs;
+use crate::layers::Makes;
 use crate::manager::{CacheOptions, Cleanup, Inner};
-use crate::record::{Graph, Record, State};
+use crate::record::{Graph, Parents, Record, State};
 use crate::store::{self, INDEXES, RECORDS, VALUES};
+use crate::unpack::{UNPACKERS, Unpacks};
 use crate::{Error, RefId};
 
 /// Cleanups that run at the same time.
@@ -70,16 +73,32 @@ pub(crate) async fn open(options: CacheOptions) -> Result<Arc<Inner>, Error> {
     if !dropped.is_empty() {
         tracing::warn!(records = dropped.len(), "dropped cache records without files");
     }
+    let listing = content.clone();
+    let stored = match spawn_blocking(move || listing.list()).await {
+        Ok(Ok(listed)) => listed.into_iter().map(|info| (info.digest, info.size)).collect(),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "blobs not listed");
+            HashMap::new()
+        }
+        Err(error) => {
+            return Err(Error::Interrupted { action: "open the cache", reason: error.to_string() });
+        }
+    };
     let orphans = orphans(&records, &snapshots);
     let (sender, receiver) = mpsc::unbounded_channel();
     let inner = Arc::new(Inner {
         snapshotter,
         metadata,
         content,
-        graph: Mutex::new(Graph { records }),
+        graph: Mutex::new(Graph::new(records, stored)),
         mounter,
         root,
         clock,
+        blobs: Blobs::default(),
+        unpacks: Unpacks::new(),
+        makes: Makes::new(),
+        unpackers: Semaphore::new(UNPACKERS),
+        layering: Mutex::new(()),
         pruning: tokio::sync::Mutex::default(),
         cleanup: sender,
         pending: AtomicUsize::new(0),
@@ -89,6 +108,7 @@ pub(crate) async fn open(options: CacheOptions) -> Result<Arc<Inner>, Error> {
     if !orphans.active.is_empty() || !orphans.committed.is_empty() {
         inner.send(Cleanup::RemoveOrphans(orphans));
     }
+    inner.send(Cleanup::SweepBlobs);
     Ok(inner)
 }
 
@@ -113,7 +133,7 @@ fn reconcile(
         let keep = match &record.state {
             State::Mutable { .. } => mutable.contains(id),
             State::Ready { snapshot } => committed.contains(snapshot.0.as_str()),
-            State::Lazy => true,
+            State::Lazy => record.facts.blob.is_some() || !matches!(record.parents, Parents::Layer(_)),
             State::Sealed { of } if mutable.contains(of) => true,
             // The process ended between the commit of its snapshot and that of its record.
             State::Sealed { .. } if committed.contains(id.as_str()) => {
@@ -239,6 +259,11 @@ async fn clean(inner: &Weak<Inner>, snapshotter: &Arc<dyn Snapshotter>, cleanup:
         Cleanup::Measure(id) => {
             if let Some(inner) = inner.upgrade() {
                 inner.measure(&id).await;
+            }
+        }
+        Cleanup::SweepBlobs => {
+            if let Some(inner) = inner.upgrade() {
+                inner.sweep().await;
             }
         }
         Cleanup::RemoveOrphans(orphans) => {

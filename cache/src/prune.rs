@@ -6,7 +6,7 @@ use buildkit_util_disk::{Space, space};
 
 use crate::gc::plan;
 use crate::manager::{Inner, uncancelled};
-use crate::record::{Record, State};
+use crate::record::{Graph, Record, State};
 use crate::{Error, GcPolicy, RefId, UsageRecord};
 
 /// Plans made when records of a plan were taken back into use meanwhile.
@@ -19,6 +19,7 @@ pub(crate) async fn prune(
     mut on_freed: impl FnMut(UsageRecord) + Send,
 ) -> Result<(), Error> {
     let _one = inner.pruning.lock().await;
+    inner.sweep().await;
     for _ in 0..ATTEMPTS {
         inner.measure_all().await;
         let space = disk_space(inner, policies).await?;
@@ -58,7 +59,7 @@ async fn remove(inner: &Inner, id: &RefId) -> Option<UsageRecord> {
     let (usage, taken) = {
         let mut batch = Batch::new();
         let mut graph = inner.graph.lock();
-        let usage = usage_of(id, graph.records.get(id)?);
+        let usage = usage_of(id, graph.records.get(id)?, &graph);
         let taken = graph.take_unused(id)?;
         for (id, record) in &taken {
             inner.forget(&mut batch, id, Some(record));
@@ -69,6 +70,7 @@ async fn remove(inner: &Inner, id: &RefId) -> Option<UsageRecord> {
         }
         (usage, taken)
     };
+    let blobs = taken.iter().flat_map(|(_, record)| record.facts.blobs().cloned()).collect();
     for (id, record) in taken {
         let removed = match record.state {
             State::Mutable { key, .. } => inner.snapshotter.discard(&key).await,
@@ -79,15 +81,16 @@ async fn remove(inner: &Inner, id: &RefId) -> Option<UsageRecord> {
             tracing::warn!(%error, %id, "files of a cache record not removed");
         }
     }
+    inner.remove_blobs(blobs).await;
     Some(usage)
 }
 
-fn usage_of(id: &RefId, record: &Record) -> UsageRecord {
+fn usage_of(id: &RefId, record: &Record, graph: &Graph) -> UsageRecord {
     UsageRecord {
         id: id.clone(),
         mutable: matches!(record.state, State::Mutable { .. }),
         in_use: false,
-        size: i64::try_from(record.facts.size.unwrap_or(0)).unwrap_or(i64::MAX),
+        size: i64::try_from(graph.size_of(&record.facts).unwrap_or(0)).unwrap_or(i64::MAX),
         created_at: record.facts.created_at,
         last_used_at: record.facts.last_used_at,
         usage_count: record.facts.usage_count,

@@ -1,10 +1,13 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use buildkit_snapshot::{ActiveKey, MergeInput, SnapshotName};
+use buildkit_util_cachedigest::Digest;
+use buildkit_util_ocispec::Descriptor;
 
-use crate::{Error, RecordType, RefId, UsageRecord};
+use crate::layers::chain_of;
+use crate::{Error, LayerBlob, RecordType, RefId, UsageRecord};
 
 /// What a record is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +70,31 @@ pub(crate) struct Facts {
     /// Bytes on disk, once measured.
     pub(crate) size: Option<u64>,
     pub(crate) indexes: BTreeSet<String>,
+    /// What changes from the parent, as a layer.
+    pub(crate) blob: Option<LayerBlob>,
+    /// The same layer in other forms, by their names.
+    pub(crate) variants: BTreeMap<String, Descriptor>,
+}
+
+impl Facts {
+    /// All blobs that the record keeps.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Digest> {
+        let first = self.blob.iter().map(|blob| &blob.descriptor.digest);
+        let first_digest = self.blob.as_ref().map(|blob| &blob.descriptor.digest);
+        let others = self.variants.values().map(|variant| &variant.digest);
+        first.chain(others.filter(move |digest| Some(*digest) != first_digest))
+    }
 }
 
 impl Record {
     pub(crate) fn new(parents: Parents, state: State, facts: Facts, refs: u32) -> Self {
         Self { parents, state, facts, refs, children: 0, gate: Arc::default() }
+    }
+
+    /// Whether its files are somewhere.
+    pub(crate) fn has_files(&self) -> bool {
+        // Those of merges are made of other records, and not of a blob.
+        !matches!((&self.state, &self.parents), (State::Lazy, Parents::Layer(_)))
     }
 
     /// Whether it is worth a place in the database: a mutable record that is not retained ends with
@@ -88,6 +111,48 @@ impl Record {
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     pub(crate) records: HashMap<RefId, Record>,
+    blobs: BlobIndex,
+}
+
+/// What records and others have to do with blobs.
+#[derive(Debug, Default)]
+struct BlobIndex {
+    /// Records that keep a blob.
+    named: HashMap<Digest, u32>,
+    /// Handles that keep a blob.
+    pinned: HashMap<Digest, u32>,
+    /// Sizes of those in the store, as far as that is known.
+    stored: HashMap<Digest, u64>,
+}
+
+fn less(counts: &mut HashMap<Digest, u32>, digest: &Digest) {
+    if let Some(count) = counts.get_mut(digest) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(digest);
+        }
+    }
+}
+
+/// One layer of a tree, and the record that keeps its blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LayerUnit {
+    pub(crate) owner: RefId,
+    /// It is what changes from `lower` to `upper`.
+    pub(crate) lower: Option<RefId>,
+    pub(crate) upper: Option<RefId>,
+}
+
+impl BlobIndex {
+    /// Counts the blobs that a record keeps now, instead of those that it kept before.
+    fn recount(&mut self, before: &[Digest], record: &Record) {
+        for digest in before {
+            less(&mut self.named, digest);
+        }
+        for digest in record.facts.blobs() {
+            *self.named.entry(digest.clone()).or_default() += 1;
+        }
+    }
 }
 
 /// What the release of a handle leads to.
@@ -102,6 +167,151 @@ pub(crate) enum Released {
 }
 
 impl Graph {
+    /// Records that were read, and blobs that are in the store.
+    pub(crate) fn new(records: HashMap<RefId, Record>, stored: HashMap<Digest, u64>) -> Self {
+        let mut blobs = BlobIndex { stored, ..BlobIndex::default() };
+        for digest in records.values().flat_map(|record| record.facts.blobs()) {
+            *blobs.named.entry(digest.clone()).or_default() += 1;
+        }
+        Self { records, blobs }
+    }
+
+    pub(crate) fn pin(&mut self, digest: &Digest) {
+        *self.blobs.pinned.entry(digest.clone()).or_default() += 1;
+    }
+
+    pub(crate) fn unpin(&mut self, digest: &Digest) {
+        less(&mut self.blobs.pinned, digest);
+    }
+
+    pub(crate) fn is_unused(&self, digest: &Digest) -> bool {
+        !self.blobs.named.contains_key(digest) && !self.blobs.pinned.contains_key(digest)
+    }
+
+    pub(crate) fn is_stored(&self, digest: &Digest) -> bool {
+        self.blobs.stored.contains_key(digest)
+    }
+
+    pub(crate) fn note_stored(&mut self, digest: &Digest, size: u64) {
+        self.blobs.stored.insert(digest.clone(), size);
+    }
+
+    pub(crate) fn note_lost(&mut self, digest: &Digest) {
+        self.blobs.stored.remove(digest);
+    }
+
+    /// Bytes of a record with the blobs that it keeps.
+    pub(crate) fn size_of(&self, facts: &Facts) -> Option<u64> {
+        let blobs: u64 = facts.blobs().filter_map(|digest| self.blobs.stored.get(digest)).sum();
+        match (facts.size, &facts.blob) {
+            (None, None) => None,
+            (size, _) => Some(size.unwrap_or(0).saturating_add(blobs)),
+        }
+    }
+
+    /// Gives a record a blob: its first, or the same layer in another form.
+    pub(crate) fn add_blob(&mut self, id: &RefId, name: &str, blob: LayerBlob) -> Result<&Record, Error> {
+        let record = self.records.get_mut(id).ok_or_else(|| Error::NotFound(id.clone()))?;
+        let before: Vec<Digest> = record.facts.blobs().cloned().collect();
+        record.facts.variants.insert(name.to_owned(), blob.descriptor.clone());
+        record.facts.blob.get_or_insert(blob);
+        self.blobs.recount(&before, record);
+        Ok(record)
+    }
+
+    /// Takes all blobs from a record, because they are lost.
+    pub(crate) fn forget_blobs(&mut self, id: &RefId) -> Result<&Record, Error> {
+        let record = self.records.get_mut(id).ok_or_else(|| Error::NotFound(id.clone()))?;
+        let before: Vec<Digest> = record.facts.blobs().cloned().collect();
+        record.facts.blob = None;
+        record.facts.variants.clear();
+        self.blobs.recount(&before, record);
+        Ok(record)
+    }
+
+    /// The layers of a tree, lowest first.
+    pub(crate) fn layer_units(&self, id: &RefId) -> Result<Vec<LayerUnit>, Error> {
+        let mut units = Vec::new();
+        // Trees that are still to be taken apart, the next one last; a unit is done.
+        let mut work = vec![Err(id.clone())];
+        while let Some(next) = work.pop() {
+            let id: RefId = match next {
+                Ok(unit) => {
+                    units.push(unit);
+                    continue;
+                }
+                Err(id) => id,
+            };
+            match &self.get(&id)?.parents {
+                Parents::Layer(parent) => {
+                    work.push(Ok(LayerUnit { owner: id.clone(), lower: parent.clone(), upper: Some(id) }));
+                    work.extend(parent.clone().map(Err));
+                }
+                Parents::Merge(parents) => work.extend(parents.iter().rev().cloned().map(Err)),
+                Parents::Diff { lower, upper } => {
+                    match self.layers_between(lower.as_ref(), upper.as_ref())? {
+                        Some(between) => work.extend(between.into_iter().rev().map(Ok)),
+                        None => work.push(Ok(LayerUnit {
+                            owner: id.clone(),
+                            lower: lower.clone(),
+                            upper: upper.clone(),
+                        })),
+                    }
+                }
+            }
+        }
+        Ok(units)
+    }
+
+    /// The layers from one tree to another that it is below of, lowest first. `None` if it is not.
+    fn layers_between(
+        &self,
+        lower: Option<&RefId>,
+        upper: Option<&RefId>,
+    ) -> Result<Option<Vec<LayerUnit>>, Error> {
+        let (Some(lower), Some(upper)) = (lower, upper) else { return Ok(None) };
+        let mut between = Vec::new();
+        let mut at = upper.clone();
+        while at != *lower {
+            let Parents::Layer(Some(parent)) = &self.get(&at)?.parents else { return Ok(None) };
+            let parent = parent.clone();
+            between.push(LayerUnit { owner: at.clone(), lower: Some(parent.clone()), upper: Some(at) });
+            at = parent;
+        }
+        between.reverse();
+        Ok(Some(between))
+    }
+
+    /// What identifies the blobs that a tree is made of; a tree that has not all of them stands for itself.
+    pub(crate) fn blob_chain(&self, id: &RefId) -> Result<Digest, Error> {
+        let mut chain = None;
+        for unit in self.layer_units(id)? {
+            match &self.get(&unit.owner)?.facts.blob {
+                Some(blob) => chain = Some(chain_of(chain.as_ref(), blob)),
+                None => chain = Some(Digest::sha256(format!("{:?} {}", chain, unit.owner))),
+            }
+        }
+        Ok(chain.unwrap_or_else(|| Digest::sha256("")))
+    }
+
+    /// Blobs that a tree needs for its files, and that are not in the store.
+    pub(crate) fn missing_blobs(&self, id: &RefId) -> Vec<Digest> {
+        let (mut missing, mut pending) = (Vec::new(), vec![id]);
+        let mut seen = std::collections::HashSet::new();
+        while let Some(id) = pending.pop() {
+            let Some(record) = self.records.get(id).filter(|_| seen.insert(id)) else { continue };
+            if !matches!(record.state, State::Lazy) {
+                continue;
+            }
+            pending.extend(record.parents.ids());
+            if let Parents::Layer(_) = &record.parents {
+                let digest = record.facts.blob.as_ref().map(|blob| &blob.descriptor.digest);
+                missing.extend(digest.filter(|digest| !self.is_stored(digest)).cloned());
+            }
+        }
+        missing
+    }
+
     pub(crate) fn get(&self, id: &RefId) -> Result<&Record, Error> {
         self.records.get(id).ok_or_else(|| Error::NotFound(id.clone()))
     }
@@ -119,6 +329,7 @@ impl Graph {
         for parent in &parents {
             self.get_mut(parent)?.children += 1;
         }
+        self.blobs.recount(&[], &record);
         self.records.insert(id, record);
         Ok(())
     }
@@ -126,6 +337,9 @@ impl Graph {
     /// Takes a record out, whatever holds it.
     pub(crate) fn take(&mut self, id: &RefId) -> Option<Record> {
         let record = self.records.remove(id)?;
+        for digest in record.facts.blobs() {
+            less(&mut self.blobs.named, digest);
+        }
         for parent in record.parents.ids() {
             if let Some(parent) = self.records.get_mut(parent) {
                 parent.children = parent.children.saturating_sub(1);
@@ -228,27 +442,16 @@ impl Graph {
     /// A difference whose lower side is below its upper side is the layers between them, so that
     /// they are used as they are. Others are compared.
     fn diff_inputs(&self, lower: Option<&RefId>, upper: Option<&RefId>) -> Result<Vec<MergeInput>, Blocked> {
-        if let (Some(lower), Some(upper)) = (lower, upper) {
-            let mut between = Vec::new();
-            let mut at = upper.clone();
-            while at != *lower {
-                match &self.get(&at).map_err(Blocked::Failed)?.parents {
-                    Parents::Layer(Some(parent)) => {
-                        between.push(MergeInput {
-                            lower: Some(self.snapshot(parent)?),
-                            upper: Some(self.snapshot(&at)?),
-                        });
-                        at = parent.clone();
-                    }
-                    _ => break,
-                }
-            }
-            if at == *lower {
-                between.reverse();
-                return Ok(between);
-            }
-        }
         let snapshot = |id: &RefId| self.snapshot(id);
+        if let Some(between) = self.layers_between(lower, upper).map_err(Blocked::Failed)? {
+            let inputs = between.iter().map(|unit| {
+                Ok(MergeInput {
+                    lower: unit.lower.as_ref().map(snapshot).transpose()?,
+                    upper: unit.upper.as_ref().map(snapshot).transpose()?,
+                })
+            });
+            return inputs.collect();
+        }
         Ok(vec![MergeInput {
             lower: lower.map(snapshot).transpose()?,
             upper: upper.map(snapshot).transpose()?,
@@ -279,7 +482,8 @@ impl Graph {
             .map(|(id, record)| {
                 let mutable = matches!(record.state, State::Mutable { .. });
                 // What is being written has no size yet.
-                let size = if mutable && record.refs > 0 { 0 } else { record.facts.size.unwrap_or(0) };
+                let size =
+                    if mutable && record.refs > 0 { 0 } else { self.size_of(&record.facts).unwrap_or(0) };
                 UsageRecord {
                     id: id.clone(),
                     mutable,

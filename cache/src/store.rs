@@ -1,12 +1,13 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use buildkit_cache_metadata::{Batch, Bucket};
 use buildkit_snapshot::{ActiveKey, SnapshotName};
+use buildkit_util_ocispec::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Facts, Parents, Record, State};
-use crate::{RecordType, RefId};
+use crate::{LayerBlob, RecordType, RefId};
 
 /// Records, by id, as JSON.
 pub(crate) const RECORDS: Bucket = Bucket::new("cache.records");
@@ -35,6 +36,10 @@ struct Stored {
     size: Option<u64>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     indexes: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blob: Option<LayerBlob>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    variants: BTreeMap<String, Descriptor>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +92,8 @@ pub(crate) fn put(batch: &mut Batch, id: &RefId, record: &Record) {
         count: record.facts.usage_count,
         size: record.facts.size,
         indexes: record.facts.indexes.clone(),
+        blob: record.facts.blob.clone(),
+        variants: record.facts.variants.clone(),
     };
     match serde_json::to_vec(&stored) {
         Ok(bytes) => drop(batch.put(RECORDS, id.as_str().to_owned(), bytes)),
@@ -117,6 +124,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Record> {
         usage_count: stored.count,
         size: stored.size,
         indexes: stored.indexes,
+        blob: stored.blob,
+        variants: stored.variants,
     };
     Some(Record::new(parents, state, facts, 0))
 }

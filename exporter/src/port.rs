@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use buildkit_cache::ImmutableRef;
+use buildkit_cache::{ImmutableRef, LayerOptions};
 use buildkit_errdefs::{BoxError, Classify, Kind};
 use buildkit_session::SessionManager;
 use buildkit_solver_result::BuildResult;
@@ -105,6 +105,12 @@ pub trait Exporter: Send + Sync + 'static {
 pub trait ExporterInstance: Send + Sync + 'static {
     /// What people read, such as `exporting to client directory`.
     fn description(&self) -> String;
+
+    /// What the layers of the result are wanted like, so that they can be made while the build goes on; `None` for
+    /// an exporter that needs none.
+    fn layers(&self) -> Option<LayerOptions> {
+        None
+    }
 
     /// Delivers the result. What was delivered of a failed export is removed where that is possible.
     async fn export(&self, cx: &ExportContext, result: &ExportResult) -> Result<Exported, Error>;

@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildkit_cache::ImmutableRef;
+use buildkit_client_llb_sourceresolver::{MetaRequest, MetaResponse};
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_solver_errdefs::Subject;
-use buildkit_solver_pb::Definition;
+use buildkit_solver_pb::{Definition, SourceOp};
 use buildkit_solver_result::BuildResult;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::VertexWarning;
@@ -97,6 +98,14 @@ pub type FrontendResult = BuildResult<Arc<dyn Reference>>;
 pub trait LlbBridge: Send + Sync + 'static {
     /// Solves a definition or runs a frontend.
     async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BridgeError>;
+
+    /// Asks what is known of a source without fetching it. The source of the answer is the one that was asked
+    /// for, or the one that takes its place.
+    async fn resolve_source(
+        &self,
+        source: SourceOp,
+        request: MetaRequest,
+    ) -> Result<(SourceOp, MetaResponse), BridgeError>;
 
     /// Adds a warning to the progress of the build.
     fn warn(&self, warning: VertexWarning);

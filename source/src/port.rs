@@ -3,8 +3,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildkit_cache::ImmutableRef;
+use buildkit_client_llb_sourceresolver::{MetaRequest, MetaResponse};
 use buildkit_errdefs::{BoxError, Classify, Kind};
 use buildkit_session::{SessionGroup, SessionManager};
+use buildkit_util_ocispec::Platform;
 use buildkit_util_progress::Writer;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,8 @@ pub struct Identifier {
     pub reference: String,
     /// Attributes of the op (`solver/pb` names the keys).
     pub attrs: BTreeMap<String, String>,
+    /// What the content is to run on, of sources that come for several.
+    pub platform: Option<Platform>,
 }
 
 /// What a source works with on behalf of the builds that want it.
@@ -112,6 +116,12 @@ pub trait SourceInstance: Send + Sync + 'static {
     /// The `index`-th key, asked for in order from 0 until one is `done`. May ask the session.
     async fn cache_key(&self, cx: &SourceContext, index: usize) -> Result<SourceKey, Error>;
 
-    /// The content. Called after the keys were asked for.
-    async fn snapshot(&self, cx: &SourceContext) -> Result<ImmutableRef, Error>;
+    /// The content; `None` is an empty tree. Called after the keys were asked for.
+    async fn snapshot(&self, cx: &SourceContext) -> Result<Option<ImmutableRef>, Error>;
+
+    /// What is known without the content. May ask the session.
+    async fn metadata(&self, cx: &SourceContext, request: &MetaRequest) -> Result<MetaResponse, Error> {
+        let _ = (cx, request);
+        Err(Error::Unimplemented("this source has nothing to tell before it is fetched".to_owned()))
+    }
 }

@@ -19,6 +19,7 @@ use buildkit_solver_pb::{Platform, caps};
 use buildkit_solver_sledcachestorage::{PersistentKeyStore, PersistentKeyStoreOptions};
 use buildkit_util_appcontext as tasks;
 use buildkit_util_entitlements::Entitlements;
+use buildkit_util_resolver::{KeyPair, Registries, RegistryConfig, RegistryOptions};
 use buildkit_worker::{Worker, WorkerController};
 use buildkit_worker_runc::{RuncWorker, RuncWorkerOptions};
 
@@ -128,9 +129,41 @@ async fn open_worker(
         },
         max_parallelism: usize::try_from(oci.max_parallelism).unwrap_or(0),
         sessions: sessions.clone(),
+        registries: registries(config, sessions),
         probe: probe_command(),
     };
     Ok(buildkit_worker_runc::open(options).await?)
+}
+
+/// How registries are reached.
+fn registries(config: &Config, sessions: &SessionManager) -> Registries {
+    let paths = |files: &[String]| files.iter().map(Into::into).collect();
+    let configured = config.registries.iter().map(|(host, registry)| {
+        let registry = RegistryConfig {
+            mirrors: registry.mirrors.clone(),
+            plain_http: registry.http,
+            insecure: registry.insecure,
+            root_cas: paths(&registry.ca),
+            key_pairs: registry
+                .keypair
+                .iter()
+                .map(|pair| KeyPair { key: (&pair.key).into(), cert: (&pair.cert).into() })
+                .collect(),
+            tls_config_dirs: paths(&registry.tls_config_dir),
+        };
+        (host.clone(), registry)
+    });
+    let mut options = RegistryOptions {
+        registries: configured.collect(),
+        ..RegistryOptions::new(sessions.clone(), format!("buildkit/{}", buildkit_version::VERSION))
+    };
+    let concurrency = config.system.max_registry_concurrency;
+    if let Some(concurrency) =
+        concurrency.and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0)
+    {
+        options.max_concurrency = concurrency;
+    }
+    Registries::new(options)
 }
 
 /// This program, asked to check a database: see [`crate::main`].

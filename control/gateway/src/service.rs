@@ -110,16 +110,18 @@ impl LlbBridge for GatewayService {
 
     async fn resolve_image_config(
         &self,
-        _request: Request<pb::ResolveImageConfigRequest>,
+        request: Request<pb::ResolveImageConfigRequest>,
     ) -> Result<Response<pb::ResolveImageConfigResponse>, Status> {
-        unimplemented("ResolveImageConfig")
+        let build = self.build("ResolveImageConfig", &request).await?;
+        answer(build.resolve_image_config(request.into_inner()).await)
     }
 
     async fn resolve_source_meta(
         &self,
-        _request: Request<pb::ResolveSourceMetaRequest>,
+        request: Request<pb::ResolveSourceMetaRequest>,
     ) -> Result<Response<pb::ResolveSourceMetaResponse>, Status> {
-        unimplemented("ResolveSourceMeta")
+        let build = self.build("ResolveSourceMeta", &request).await?;
+        answer(build.resolve_source_meta(request.into_inner()).await)
     }
 
     async fn new_container(

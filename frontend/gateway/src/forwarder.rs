@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buildkit_api_types::WorkerRecord;
+use buildkit_client_llb_sourceresolver::{LayoutStore, MetaRequest, platform_of};
 use buildkit_errdefs::Kind;
 use buildkit_frontend::{
     BridgeError, CacheImport, FrontendResult, LlbBridge, Reference, SolveRequest as BridgeRequest,
 };
 use buildkit_frontend_gateway_pb as pb;
-use buildkit_solver_pb::Definition;
+use buildkit_solver_pb::{Definition, SourceOp};
 use buildkit_solver_result::{BuildResult, Refs as ResultRefs};
 use buildkit_util_appcontext as tasks;
 use buildkit_util_cachedigest::Digest;
@@ -148,6 +149,88 @@ impl BridgeForwarder {
         })
     }
 
+    /// What is known of an image.
+    ///
+    /// # Errors
+    /// When there is no such image, or it has no such platform.
+    pub async fn resolve_image_config(
+        &self,
+        request: pb::ResolveImageConfigRequest,
+    ) -> Answer<pb::ResolveImageConfigResponse> {
+        let scheme = match request.resolver_type {
+            0 => "docker-image",
+            1 => "oci-layout",
+            other => return Err(invalid(format!("unknown resolver type {other}"))),
+        };
+        if !request.source_policies.is_empty() {
+            return Err(policies());
+        }
+        let source = SourceOp { identifier: format!("{scheme}://{}", request.r#ref), attrs: Vec::new() };
+        let layout = LayoutStore { session_id: request.session_id, store_id: request.store_id };
+        let wanted = MetaRequest {
+            log_name: request.log_name,
+            platform: request.platform.as_ref().map(platform_of),
+            resolve_mode: request.resolve_mode,
+            no_config: false,
+            layout: (request.resolver_type == 1).then_some(layout),
+        };
+        let (source, found) =
+            self.bridge.resolve_source(source, wanted).await.map_err(|error| error.error)?;
+        let image = found.image.ok_or_else(|| {
+            let text = format!(
+                "ref mutated by policy to non-image: {scheme}://{} -> {}",
+                request.r#ref, source.identifier
+            );
+            RemoteError::new(Kind::Unknown, text)
+        })?;
+        let reference = source.identifier.split_once("://").map_or("", |(_, reference)| reference);
+        Ok(pb::ResolveImageConfigResponse {
+            digest: image.digest.to_string(),
+            config: image.config.unwrap_or_default(),
+            r#ref: reference.to_owned(),
+        })
+    }
+
+    /// What is known of a source.
+    ///
+    /// # Errors
+    /// When there is no such source, or more is asked than this daemon tells.
+    pub async fn resolve_source_meta(
+        &self,
+        request: pb::ResolveSourceMetaRequest,
+    ) -> Answer<pb::ResolveSourceMetaResponse> {
+        let source = request.source.ok_or_else(|| invalid("source is required"))?;
+        if !request.source_policies.is_empty() {
+            return Err(policies());
+        }
+        let image = request.image.unwrap_or_default();
+        if image.attestation_chain || !image.resolve_attestations.is_empty() {
+            return Err(RemoteError::new(
+                Kind::Unimplemented,
+                "Attestations of images are not implemented by this daemon",
+            ));
+        }
+        let wanted = MetaRequest {
+            log_name: request.log_name,
+            platform: request.platform.as_ref().map(platform_of),
+            resolve_mode: request.resolve_mode,
+            no_config: image.no_config,
+            layout: None,
+        };
+        let (source, found) =
+            self.bridge.resolve_source(source, wanted).await.map_err(|error| error.error)?;
+        Ok(pb::ResolveSourceMetaResponse {
+            source: Some(source),
+            image: found.image.map(|image| pb::ResolveSourceImageResponse {
+                digest: image.digest.to_string(),
+                config: image.config.unwrap_or_default(),
+                attestation_chain: None,
+            }),
+            git: None,
+            http: None,
+        })
+    }
+
     /// Reads a file of a ref.
     ///
     /// # Errors
@@ -272,6 +355,10 @@ impl BridgeForwarder {
         };
         Ok(BuildResult { refs, metadata: result.metadata })
     }
+}
+
+fn policies() -> RemoteError {
+    RemoteError::new(Kind::Unimplemented, "Source policies are not implemented by this daemon")
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {

@@ -1,14 +1,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use buildkit_client_llb_sourceresolver::{MetaRequest, MetaResponse};
 use buildkit_errdefs::Kind;
 use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge, Reference, SolveRequest};
+use buildkit_solver_pb::SourceOp;
 use buildkit_solver_result::BuildResult;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::{Event, VertexWarning};
 use tokio_util::sync::CancellationToken;
 
 use crate::build::{BuildCore, cancelled};
+use crate::metadata::resolve_source;
 use crate::reference::LazyReference;
 
 /// The bridge of one build.
@@ -66,6 +69,17 @@ impl LlbBridge for Bridge {
     async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BridgeError> {
         tokio::select! {
             result = self.solve_now(request) => result,
+            () = self.cancelled.cancelled() => Err(cancelled()),
+        }
+    }
+
+    async fn resolve_source(
+        &self,
+        source: SourceOp,
+        request: MetaRequest,
+    ) -> Result<(SourceOp, MetaResponse), BridgeError> {
+        tokio::select! {
+            result = resolve_source(&self.core, source, request) => result,
             () = self.cancelled.cancelled() => Err(cancelled()),
         }
     }

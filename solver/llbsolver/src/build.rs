@@ -6,7 +6,7 @@ use buildkit_errdefs::Kind;
 use buildkit_exporter::{CompatibilityVersion, ExportResult, ExporterInstance};
 use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge};
 use buildkit_solver::Job;
-use buildkit_solver_llbsolver_ops::LlbDomain;
+use buildkit_solver_llbsolver_ops::{EarlyLayers, LlbDomain};
 use buildkit_solver_result::{BuildResult, Refs};
 use buildkit_util_appcontext as tasks;
 use buildkit_util_entitlements::Entitlements;
@@ -34,6 +34,8 @@ pub(crate) struct BuildCore {
     pub(crate) solver: LlbSolver,
     pub(crate) job: Job<LlbDomain>,
     pub(crate) session_id: String,
+    /// Layers of results that are exported.
+    pub(crate) layers: Arc<EarlyLayers>,
     /// What its steps may do.
     pub(crate) entitlements: Entitlements,
     /// Platforms that its result is to be for.
@@ -63,6 +65,9 @@ impl Build {
         result: FrontendResult,
         exporters: Vec<Arc<dyn ExporterInstance>>,
     ) -> Result<BTreeMap<String, String>, BridgeError> {
+        if let Some(options) = exporters.iter().find_map(|exporter| exporter.layers()) {
+            self.core.layers.enable(options);
+        }
         let result = evaluate(&result).await?;
         let plan = ExportPlan {
             sessions: self.core.solver.shared.options.sessions.clone(),

@@ -4,24 +4,27 @@ use buildkit_util_apicaps::CapList;
 
 /// Prefixes of LLB capabilities whose part of the daemon does not exist yet.
 const MISSING_LLB: &[&str] = &[
-    "source.image",
     "source.git",
     "source.http",
     "soruce.http",
-    "source.ocilayout",
     "source.policy",
     "exec.meta.network.proxy",
     "exec.meta.cdi",
     "exec.meta.security.devices",
     "cache.",
-    "exporter.image",
+    "exporter.image.attestations",
     "exporter.session",
     "history.",
 ];
 
 /// Prefixes of bridge capabilities that do not exist yet.
-const MISSING_FRONTEND: &[&str] =
-    &["resolveimage", "importcaches", "gateway.exec", "reference.attestations", "source.metaresolver"];
+const MISSING_FRONTEND: &[&str] = &[
+    "importcaches",
+    "gateway.exec",
+    "reference.attestations",
+    "source.metaresolver.image.attestations",
+    "source.metaresolver.http",
+];
 
 /// Capabilities of ops, of the `full` list of the reference version.
 pub fn llb_caps(full: &CapList) -> CapList {

@@ -13,10 +13,12 @@ mod caps;
 mod error;
 mod export;
 mod load;
+mod metadata;
 mod nested;
 mod reference;
 mod results;
 mod solver;
+mod step;
 mod verify;
 
 pub use build::Build;

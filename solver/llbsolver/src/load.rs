@@ -91,6 +91,7 @@ fn load_now(core: &BuildCore, definition: &Definition, depth: u32) -> Result<Loa
     for id in loaded.pruned_cache_mounts().keys() {
         mounts.prune_cache_mounts(id);
     }
+    core.layers.want(&loaded);
     let sources = Sources::new(definition.source.as_ref(), &loaded.sent);
     Ok(LoadedGraph { graph: loaded.graph(), root: loaded.root, sources })
 }

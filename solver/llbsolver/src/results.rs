@@ -42,7 +42,13 @@ impl ResultStore<LlbDomain> for CacheResults {
         if id.0 == SCRATCH {
             return Ok(None);
         }
-        self.cache.get(&RefId::new(&id.0)).await.map(Some).map_err(|error| {
+        let found = self.cache.get(&RefId::new(&id.0)).await;
+        if found.as_ref().is_ok_and(|tree| !tree.is_available()) {
+            // A layer that was never fetched, and nobody is there who could: whoever named it will.
+            let text = format!("layers of cache record `{}` are not here and nobody offers them", id.0);
+            return Err(Error::Failed(BridgeError::from(RemoteError::new(Kind::NotFound, text))));
+        }
+        found.map(Some).map_err(|error| {
             let kind = match error.kind() {
                 Kind::NotFound => Kind::NotFound,
                 _ => Kind::DataLoss,

@@ -5,7 +5,7 @@ use buildkit_exporter::CompatibilityVersion;
 use buildkit_frontend::{BridgeError, FrontendRegistry};
 use buildkit_session::{SessionGroup, SessionManager};
 use buildkit_solver::{JobId, Solver};
-use buildkit_solver_llbsolver_ops::{JobContext, LlbDomain};
+use buildkit_solver_llbsolver_ops::{EarlyLayers, JobContext, LlbDomain};
 use buildkit_solver_pb as pb;
 use buildkit_util_apicaps::CapSet;
 use buildkit_util_entitlements::Entitlements;
@@ -79,9 +79,11 @@ impl LlbSolver {
         let entitlements = Entitlements::granted(&build.entitlements, &options.entitlements)
             .map_err(|error| RemoteError::from_error(&error))?;
         let nested = Arc::new(Nested::default());
+        let layers = Arc::new(EarlyLayers::default());
         let context = JobContext {
             sessions: SessionGroup::new([build.session_id.clone()]),
             nested: Some(nested.clone()),
+            layers: Some(layers.clone()),
         };
         let bus = Bus::new();
         let job = options
@@ -93,6 +95,7 @@ impl LlbSolver {
             solver: self.clone(),
             job,
             session_id: build.session_id,
+            layers,
             entitlements,
             platforms: build.platforms,
             compatibility: build.compatibility,

@@ -166,6 +166,7 @@ mod tests {
             scheme: scheme.to_owned(),
             reference: reference.to_owned(),
             attrs: attrs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            platform: None,
         })
     }
 

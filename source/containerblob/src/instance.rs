@@ -27,9 +27,9 @@ impl SourceInstance for BlobInstance {
         Ok(SourceKey { key, pin: self.options.digest.to_string(), done: true })
     }
 
-    async fn snapshot(&self, cx: &SourceContext) -> Result<ImmutableRef, Error> {
+    async fn snapshot(&self, cx: &SourceContext) -> Result<Option<ImmutableRef>, Error> {
         tokio::select! {
-            result = self.fetch(cx) => result,
+            result = self.fetch(cx) => result.map(Some),
             () = cx.cancelled.cancelled() => Err(Error::Cancelled),
         }
     }

@@ -88,6 +88,7 @@ impl Fixture {
             scheme: scheme.to_owned(),
             reference,
             attrs: attrs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            platform: None,
         };
         let cx = SourceContext {
             sessions: self.session.manager().clone(),
@@ -100,7 +101,7 @@ impl Fixture {
         let key = instance.cache_key(&cx, 0).await?;
         assert!(key.done && key.key.starts_with("sha256:"), "{key:?}");
         assert!(identifier.reference.ends_with(&key.pin));
-        instance.snapshot(&cx).await
+        Ok(instance.snapshot(&cx).await?.expect("a tree"))
     }
 
     async fn layout(&self, digest: &Digest, attrs: &[(&str, &str)]) -> Result<ImmutableRef, Error> {

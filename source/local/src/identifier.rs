@@ -114,6 +114,7 @@ mod tests {
 
     fn parse(attrs: &[(&str, &str)]) -> Result<Options, Error> {
         Options::parse(&Identifier {
+            platform: None,
             scheme: "local".to_owned(),
             reference: "context".to_owned(),
             attrs: attrs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),

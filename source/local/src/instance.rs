@@ -18,7 +18,8 @@ pub(crate) struct LocalInstance {
 #[async_trait]
 impl SourceInstance for LocalInstance {
     async fn cache_key(&self, cx: &SourceContext, _index: usize) -> Result<SourceKey, Error> {
-        let session = match (self.options.session.as_str(), cx.group.ids().first()) {
+        let ids = cx.group.ids();
+        let session = match (self.options.session.as_str(), ids.first()) {
             ("", Some(first)) => first.as_str(),
             ("", None) => {
                 let message = "could not access local files without session";
@@ -31,9 +32,9 @@ impl SourceInstance for LocalInstance {
         Ok(SourceKey { key, pin: digest, done: true })
     }
 
-    async fn snapshot(&self, cx: &SourceContext) -> Result<ImmutableRef, Error> {
+    async fn snapshot(&self, cx: &SourceContext) -> Result<Option<ImmutableRef>, Error> {
         tokio::select! {
-            result = self.find_and_transfer(cx) => result.map_err(|failure| self.error(failure)),
+            result = self.find_and_transfer(cx) => result.map(Some).map_err(|failure| self.error(failure)),
             () = cx.cancelled.cancelled() => Err(Error::Cancelled),
         }
     }

@@ -77,6 +77,7 @@ impl Fixture {
 
     async fn load(&self, name: &str, attrs: &[(&str, &str)]) -> Result<ImmutableRef, Error> {
         let identifier = Identifier {
+            platform: None,
             scheme: "local".to_owned(),
             reference: name.to_owned(),
             attrs: attrs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
@@ -91,7 +92,7 @@ impl Fixture {
         let instance = self.source.resolve(&identifier)?;
         let key = instance.cache_key(&cx, 0).await?;
         assert!(key.done && key.key.starts_with(&format!("session:{name}:sha256:")), "{key:?}");
-        instance.snapshot(&cx).await
+        Ok(instance.snapshot(&cx).await?.expect("a tree"))
     }
 
     /// The digest of everything. What is known of the entries is checked against a look at them. (The

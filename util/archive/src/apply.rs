@@ -40,8 +40,7 @@ pub struct ApplyOptions<'a> {
     /// What is done with what the layer deletes.
     pub whiteouts: Whiteouts,
     /// The layers below, for [`Whiteouts::Overlay`]. A hard link to a file in them copies it, and directories
-    /// that the layer has no entry for get their metadata; without it the first is an error and the second have
-    /// mode 0755 and belong to root.
+    /// that the layer has no entry for get their metadata; without it both are [`Error::NeedsLower`].
     pub lower: Option<&'a Stack>,
     /// It is a layer of Windows: only what is below its `Files` is applied.
     pub windows: bool,
@@ -92,7 +91,7 @@ pub fn apply_layer(root: &Path, input: &mut dyn Read, options: &ApplyOptions<'_>
     let mut reader = Reader::new(input).with_limits(options.limits);
     let mut applier = Applier {
         path: root,
-        parents: Parents::new(opened, options.lower),
+        parents: Parents::new(opened, options.lower, options.whiteouts != Whiteouts::Remove),
         options,
         written: HashSet::new(),
         hasher: RandomState::new(),
@@ -274,7 +273,10 @@ impl Applier<'_> {
             }
             Some(_) => {}
             None => {
-                let lower = self.options.lower.filter(|_| self.is_overlay()).ok_or_else(missing)?;
+                if !self.is_overlay() {
+                    return Err(missing().into());
+                }
+                let lower = self.options.lower.ok_or_else(|| Error::NeedsLower(target.clone()))?;
                 let node = copyup::find(self.path, lower, &target)?.ok_or_else(missing)?;
                 let parent = self.parent(target_dir)?;
                 copyup::copy(&node, &parent.root, target_name, &target)?;

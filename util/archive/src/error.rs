@@ -75,6 +75,9 @@ pub enum Error {
         /// Why.
         reason: &'static str,
     },
+    /// An entry refers to what the layers below have, and those are not known.
+    #[error("Failed to apply entry `{}` of a layer: the layers below are needed", .0.display())]
+    NeedsLower(PathBuf),
     /// A file changed while it was read.
     #[error("Failed to write `{}` to a layer: the file changed meanwhile", .0.display())]
     Changed(PathBuf),
@@ -95,7 +98,7 @@ impl Classify for Error {
         match self {
             Self::Io { source, .. } | Self::Read(source) | Self::Write(source) => Kind::of_io(source),
             Self::Malformed { .. } | Self::Refused { .. } => Kind::InvalidArgument,
-            Self::Unencodable { .. } => Kind::FailedPrecondition,
+            Self::Unencodable { .. } | Self::NeedsLower(_) => Kind::FailedPrecondition,
             Self::Changed(_) => Kind::Aborted,
         }
     }

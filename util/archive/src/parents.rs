@@ -26,14 +26,17 @@ pub(crate) struct Parents<'a> {
     root: Root,
     /// Where missing directories may be found with their metadata.
     lower: Option<&'a Stack>,
+    /// Only the lower layers know what missing directories are like.
+    needs_lower: bool,
     last: Option<(PathBuf, Rc<Parent>)>,
     /// Directories that were made because an entry needed them, with their times.
     made: Vec<(PathBuf, Option<(Timestamp, Timestamp)>)>,
 }
 
 impl<'a> Parents<'a> {
-    pub(crate) fn new(root: Root, lower: Option<&'a Stack>) -> Self {
-        Self { root, lower, last: None, made: Vec::new() }
+    /// `is_overlay` if the root is only what changes from the lower layers.
+    pub(crate) fn new(root: Root, lower: Option<&'a Stack>, is_overlay: bool) -> Self {
+        Self { root, lower, needs_lower: is_overlay && lower.is_none(), last: None, made: Vec::new() }
     }
 
     pub(crate) fn root(&self) -> &Root {
@@ -80,6 +83,9 @@ impl<'a> Parents<'a> {
 
     /// Makes a directory and those above it, as the lower layers have them.
     fn make(&mut self, path: &Path) -> Result<(), Error> {
+        if self.needs_lower {
+            return Err(Error::NeedsLower(path.to_owned()));
+        }
         let made = self.root.mkdir_all(path, 0o755, None).map_err(|error| fail("create", path, error))?;
         for path in made {
             let path = path.strip_prefix("/").unwrap_or(&path).to_owned();

@@ -73,6 +73,11 @@ impl Error {
         Self::Provider { kind: error.kind(), source: Box::new(error) }
     }
 
+    /// The error of a file or a stream that could not be read.
+    pub fn from_io(error: io::Error) -> Self {
+        Self::Io { action: format!("read a blob: {error}"), source: error }
+    }
+
     pub(crate) fn mismatch(
         blob: &Digest,
         what: &'static str,

@@ -18,9 +18,11 @@ use buildkit_solver_llbsolver_mounts::MountManager;
 use buildkit_solver_llbsolver_ops::OpServices;
 use buildkit_solver_pb::Platform;
 use buildkit_source::SourceRegistry;
+use buildkit_source_containerimage::{LayoutSource, RegistrySource};
 use buildkit_source_local::LocalSource;
 use buildkit_util_appcontext as tasks;
 use buildkit_util_contentutil::{ContentStore, LocalStore};
+use buildkit_util_resolver::Registries;
 use buildkit_worker::{WorkerInfo, label};
 use tokio::sync::Semaphore;
 
@@ -50,6 +52,8 @@ pub struct RuncWorkerOptions {
     pub max_parallelism: usize,
     /// Sessions of clients.
     pub sessions: SessionManager,
+    /// Registries that images come from and go to.
+    pub registries: Registries,
     /// A command that gets a directory as its last argument and checks the database in it, after an
     /// unclean stop.
     pub probe: Option<Vec<OsString>>,
@@ -98,6 +102,8 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
     let checksums = ContentHasher::default();
     let mut sources = SourceRegistry::new();
     sources.register(Arc::new(LocalSource::new(cache.clone(), checksums.clone())));
+    sources.register(Arc::new(RegistrySource::new(cache.clone(), options.registries.clone())));
+    sources.register(Arc::new(LayoutSource::new(cache.clone())));
     let mut exporters = ExporterRegistry::new();
     exporters.register(Arc::new(LocalExporter::new()));
     exporters.register(Arc::new(TarExporter::new()));

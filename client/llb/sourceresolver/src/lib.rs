@@ -1,2 +1,61 @@
 //! What is asked and answered about a source that is not fetched.
+//!
+//! Plain types that the builders of graphs, the bridge of a build and its sources have in common (upstream
+//! `client/llb/sourceresolver`).
 #![forbid(unsafe_code)]
+
+use buildkit_util_cachedigest::Digest;
+use buildkit_util_ocispec::Platform;
+use bytes::Bytes;
+
+/// What is wanted to be known of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetaRequest {
+    /// Name of the step in the build's progress; empty for a default one.
+    pub log_name: String,
+    /// Platform of an image; `None` is that of the daemon.
+    pub platform: Option<Platform>,
+    /// Where an image may be taken from: `default`, `pull` or `local`; empty is `default`.
+    pub resolve_mode: String,
+    /// The configuration of an image is not needed.
+    pub no_config: bool,
+    /// Where the client keeps the layout that an image is in, if that is not said by the source's own
+    /// attributes.
+    pub layout: Option<LayoutStore>,
+}
+
+/// A content store of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LayoutStore {
+    /// The client's session; empty is any that belongs to the build.
+    pub session_id: String,
+    /// Name of the store; empty is that of the source.
+    pub store_id: String,
+}
+
+/// What is known of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetaResponse {
+    /// Of an image.
+    pub image: Option<ImageMeta>,
+}
+
+/// What is known of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageMeta {
+    /// What its name stands for: digest of an index or of a manifest.
+    pub digest: Digest,
+    /// Its configuration, as it is.
+    pub config: Option<Bytes>,
+}
+
+/// A platform in the words of images.
+pub fn platform_of(platform: &buildkit_solver_pb::Platform) -> Platform {
+    Platform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        os_version: platform.os_version.clone(),
+        os_features: platform.os_features.clone(),
+        variant: platform.variant.clone(),
+    }
+}

@@ -126,7 +126,7 @@ mod tests {
         let mut unknown = loaded.unknown;
         unknown.sort();
         assert_eq!(unknown, ["sparkle", "worker.oci.shiny", "worker.podman"]);
-        assert_eq!(loaded.idle, ["registry.\"docker.io\".keypair", "registry.\"docker.io\".mirrors"]);
+        assert!(loaded.idle.is_empty(), "{:?}", loaded.idle);
         let config = loaded.config;
         assert_eq!(config.log.format, "json");
         let oci = config.workers.oci;

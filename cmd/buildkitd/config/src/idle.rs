@@ -8,8 +8,6 @@ const IDLE: &[&[&str]] = &[
     &["history"],
     &["otel"],
     &["provenanceEnvDir"],
-    &["registry"],
-    &["system", "maxRegistryConcurrency"],
     &["system", "platformsCacheMaxAge"],
     &["worker", "oci", "bridgeName"],
     &["worker", "oci", "bridgeSubnet"],

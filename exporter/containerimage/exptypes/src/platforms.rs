@@ -137,8 +137,7 @@ pub fn of_platform<'a, V>(metadata: &'a BTreeMap<String, V>, key: &str, id: Opti
 /// parentheses after it (containerd's `platforms.FormatAll`).
 pub fn platform_id(platform: &Platform) -> String {
     // What has a meaning in the form.
-    const ESCAPES: [(char, &str); 5] =
-        [('%', "%25"), ('+', "%2B"), ('(', "%28"), (')', "%29"), ('/', "%2F")];
+    const ESCAPES: [(char, &str); 5] = [('%', "%25"), ('+', "%2B"), ('(', "%28"), (')', "%29"), ('/', "%2F")];
     let escape = |text: &str| {
         ESCAPES.iter().fold(text.to_owned(), |text, (char, escaped)| text.replace(*char, escaped))
     };

@@ -15,6 +15,7 @@ use buildkit_source::SourceRegistry;
 use buildkit_util_progress::Writer;
 use tokio::sync::Semaphore;
 
+use crate::early::{EarlyLayers, WithLayers};
 use crate::op_json::op_json;
 use crate::ops::CACHE_KEY_FAILED;
 use crate::resources::relaxed;
@@ -55,6 +56,8 @@ pub struct JobContext {
     pub sessions: SessionGroup,
     /// Builds what build ops find. Its implementation must not own the job.
     pub nested: Option<Arc<dyn NestedBuilds>>,
+    /// Makes layers of results as soon as they are there.
+    pub layers: Option<Arc<EarlyLayers>>,
 }
 
 /// Port through which build ops solve the definitions that they find.
@@ -84,7 +87,7 @@ impl Domain for LlbDomain {
     type Error = Error;
 
     fn resolve_op(&self, vertex: &VertexSpec<Self>) -> Result<Arc<dyn Op<Self>>> {
-        Ok(crate::ops::op_of(&self.services, &vertex.payload))
+        Ok(WithLayers::wrap(crate::ops::op_of(&self.services, &vertex.payload), &vertex.payload))
     }
 
     fn merge_vertex(&self, active: &TypedVertex, loaded: &TypedVertex) -> Option<Arc<TypedVertex>> {

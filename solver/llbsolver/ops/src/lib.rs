@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod domain;
+mod early;
 mod error;
 pub mod keys;
 mod load;
@@ -13,6 +14,7 @@ mod spec;
 mod validate;
 
 pub use domain::{JobContext, LlbDomain, NestedBuilds, OpServices, Tree};
+pub use early::EarlyLayers;
 pub use error::{Error, Result};
 pub use load::{DecodedDefinition, LoadOptions, Loaded, LoadedVertex, MAX_DEPTH, MAX_OP_SIZE, MAX_OPS};
 pub use spec::{

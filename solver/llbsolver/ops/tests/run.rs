@@ -191,7 +191,8 @@ impl Fixture {
         let definition = pb::Definition { def: def.collect(), ..pb::Definition::default() };
         let loaded = load(definition, 0).expect("loads");
         let nested = Arc::new(Nested::default());
-        let context = JobContext { sessions: SessionGroup::default(), nested: Some(nested.clone()) };
+        let context =
+            JobContext { sessions: SessionGroup::default(), nested: Some(nested.clone()), layers: None };
         let id = JobId(self.jobs.fetch_add(1, Ordering::SeqCst).to_string());
         let job = self.solver.new_job(id, Arc::new(context), Bus::new()).expect("a new job");
         let job = Arc::new(job);

@@ -1,6 +1,7 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use buildkit_client_llb_sourceresolver::platform_of;
 use buildkit_errdefs::Classify as _;
 use buildkit_solver::{CacheMap, CacheMapStep, Op, OpContext};
 use buildkit_solver_pb::map::to_map;
@@ -36,6 +37,7 @@ impl SourceOp {
             scheme: spec.scheme.clone(),
             reference: spec.reference.clone(),
             attrs: to_map(spec.op.attrs.clone()),
+            platform: Some(platform_of(&self.vertex.platform)),
         })?;
         Ok(self.instance.get_or_init(|| instance).clone())
     }
@@ -86,6 +88,6 @@ impl Op<LlbDomain> for SourceOp {
 
     async fn exec(&self, cx: &OpContext<LlbDomain>, _inputs: Vec<Tree>) -> Result<Vec<Tree>> {
         let tree = self.instance().map_err(to_error)?.snapshot(&self.context(cx)).await.map_err(to_error)?;
-        Ok(vec![Some(tree)])
+        Ok(vec![tree])
     }
 }
