@@ -54,8 +54,10 @@ fn repository(registries: &Registries, name: &str, access: Access) -> buildkit_u
 }
 
 /// Names of parts that were started, and of those that ended.
-fn recorded() -> (Writer, Arc<Mutex<(Vec<String>, Vec<String>)>>) {
-    let seen: Arc<Mutex<(Vec<String>, Vec<String>)>> = Arc::default();
+type Seen = Arc<Mutex<(Vec<String>, Vec<String>)>>;
+
+fn recorded() -> (Writer, Seen) {
+    let seen = Seen::default();
     let sink = seen.clone();
     let writer = Writer::new(
         Digest::sha256("vertex"),
