@@ -16,6 +16,7 @@ mod recorded;
 mod writer;
 
 pub use annotations::{AnnotationGroup, Annotations};
+pub use compose::ComposedImage;
 pub use exporter::{ImageExporter, ImageExporterOptions};
 pub use options::{CommitOptions, parse_bool, parse_flag};
 pub use writer::{Committed, ImageWriter};

@@ -40,5 +40,5 @@ pub use fs::{Entry, FileSystem, Walk, walk_all};
 pub use receive::{METADATA_FILE, MetadataFilter, ReceiveOptions, receive};
 pub use send::{Progress, SendOptions, send};
 pub use stat::{is_settable_xattr, stat_of};
-pub use tar::write_tar;
+pub use tar::{tar_header, write_tar};
 pub use validate::{HardlinkCheck, HardlinkReset, Validator, compare_paths};

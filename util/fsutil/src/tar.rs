@@ -35,6 +35,12 @@ pub fn write_tar(
     writer.write_all(&[0; 2 * BLOCK]).map_err(|error| Error::io("write", "", error))
 }
 
+/// The blocks before the content of an entry, which is filled up with zeros to whole blocks of 512 bytes.
+/// An archive ends with two blocks of zeros.
+pub fn tar_header(stat: &Stat) -> Vec<u8> {
+    Header::new(stat).encode()
+}
+
 fn copy_content(fs: &dyn FileSystem, writer: &mut dyn Write, path: &str, size: u64) -> Result<(), Error> {
     let mut file = fs.open(path)?;
     let mut buffer = vec![0; 128 << 10];
