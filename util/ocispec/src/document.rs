@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_util_cachedigest::Digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::descriptor::null_is_default;
@@ -213,14 +213,19 @@ struct Probe<'a> {
     schema_version: u32,
     #[serde(rename = "mediaType", default)]
     media_type: String,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     config: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     layers: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     manifests: Option<&'a RawValue>,
-    #[serde(rename = "fsLayers", borrow, default)]
+    #[serde(rename = "fsLayers", borrow, default, deserialize_with = "present")]
     fs_layers: Option<&'a RawValue>,
+}
+
+/// A field that is `null` is there as well: so Go writes a list of nothing.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl Document {
@@ -315,6 +320,14 @@ mod tests {
         ));
         assert_eq!(Document::detect(plain.as_bytes()).as_deref(), Some(media_type::OCI_MANIFEST));
         assert!(Document::parse("it", media_type::OCI_INDEX, plain.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn images_of_nothing_are_images() {
+        let scratch = manifest("").replace(r#""layers":[]"#, r#""layers":null"#);
+        let document = Document::parse("it", media_type::OCI_MANIFEST, scratch.as_bytes());
+        assert!(matches!(document, Ok(Document::Manifest(manifest)) if manifest.layers.is_empty()));
+        assert_eq!(Document::detect(scratch.as_bytes()).as_deref(), Some(media_type::OCI_MANIFEST));
     }
 
     #[test]
