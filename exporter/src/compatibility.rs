@@ -46,12 +46,39 @@ impl TryFrom<i64> for CompatibilityVersion {
     }
 }
 
+impl CompatibilityVersion {
+    /// Its number in requests.
+    pub fn number(self) -> i64 {
+        match self {
+            Self::V10 => 10,
+            Self::V20 => 20,
+            Self::V30 => 30,
+        }
+    }
+}
+
 impl fmt::Display for CompatibilityVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V10 => "10",
-            Self::V20 => "20",
-            Self::V30 => "30",
-        })
+        self.number().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for number in [10, 20, 30] {
+            assert_eq!(CompatibilityVersion::try_from(number).map(CompatibilityVersion::number), Ok(number));
+        }
+        assert_eq!(CompatibilityVersion::try_from(0), Ok(CompatibilityVersion::default()));
+        for (number, text) in [
+            (11, "unsupported compatibility-version 11 (supported: [10 20 30])"),
+            (-1, "unsupported compatibility-version -1 (supported: [10 20 30])"),
+            (40, "unsupported compatibility-version 40: upgrade buildkit (max supported: 30)"),
+        ] {
+            assert_eq!(CompatibilityVersion::try_from(number).unwrap_err().to_string(), text);
+        }
     }
 }

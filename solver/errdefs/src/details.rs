@@ -13,6 +13,7 @@ const SOURCE: &str = "errdefs.Source";
 const SOLVE: &str = "errdefs.Solve";
 const FRONTEND_CAP: &str = "errdefs.FrontendCap";
 const SUBREQUEST: &str = "errdefs.Subrequest";
+const COMPATIBILITY: &str = "errdefs.CompatibilityFeature";
 const EXIT: &str = "gatewayapi.ExitMessage";
 
 /// The part of a step that failed.
@@ -76,6 +77,14 @@ pub fn frontend_cap(name: &str) -> Detail {
 pub fn subrequest(name: &str) -> Detail {
     object(SUBREQUEST, |json| {
         json.omit_empty("name", name);
+    })
+}
+
+/// What a build cannot do that is to be as an old version would have made it.
+pub fn compatibility_feature(version: i64, feature: &str) -> Detail {
+    object(COMPATIBILITY, |json| {
+        json.omit_empty("version", &version);
+        json.omit_empty("feature", feature);
     })
 }
 

@@ -8,7 +8,8 @@
 mod details;
 
 pub use details::{
-    Detail, ParsedDetail, Subject, exit, frontend_cap, parse, solve, source, subrequest, vertex,
+    Detail, ParsedDetail, Subject, compatibility_feature, exit, frontend_cap, parse, solve, source,
+    subrequest, vertex,
 };
 
 /// Messages of package `errdefs`.

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use buildkit_exporter::{CompatibilityVersion, ExportContext, ExportResult, Exported, ExporterInstance};
+use buildkit_exporter::{
+    CompatibilityVersion, Error as ExportError, ExportContext, ExportResult, Exported, ExporterInstance,
+};
 use buildkit_frontend::BridgeError;
 use buildkit_session::SessionManager;
+use buildkit_solver_errdefs::compatibility_feature;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::{Bus, VertexWarning, Writer};
@@ -85,8 +88,14 @@ fn warn(progress: &Writer, warnings: &[String]) {
     }
 }
 
-fn failed(error: buildkit_exporter::Error) -> BridgeError {
-    RemoteError::from_error(&error).into()
+fn failed(error: ExportError) -> BridgeError {
+    let remote = RemoteError::from_error(&error);
+    match &error {
+        ExportError::Incompatible { version, feature } => {
+            remote.with(compatibility_feature(version.number(), feature)).into()
+        }
+        _ => remote.into(),
+    }
 }
 
 fn step(plan: &ExportPlan, index: usize, name: String) -> Step {
