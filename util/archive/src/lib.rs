@@ -28,5 +28,5 @@ pub use apply::{Applied, ApplyOptions, Whiteouts, apply_layer};
 pub use error::{Error, Malformed};
 pub use header::{Format, Header, Time, kind};
 pub use layer::{WriteOptions, write_layer};
-pub use reader::{Chunk, Reader};
+pub use reader::{Chunk, Reader, description_size};
 pub use writer::Writer;

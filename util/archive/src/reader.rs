@@ -251,15 +251,14 @@ impl<R: Read> Reader<R> {
             self.padding -= count;
         }
         let mut block = [0; BLOCK];
-        for _ in 0..2 {
+        for first in [true, false] {
             if self.input.fill_buf()?.is_empty() {
                 return Ok(None);
             }
-            let zeros = block;
             self.input.read_exact(&mut block)?;
             if block != [0; BLOCK] {
-                // Something between the two blocks of zeros.
-                return if zeros == [0; BLOCK] { Ok(Some(block)) } else { Err(Malformed::Header.into()) };
+                // A block of zeros alone is nothing.
+                return if first { Ok(Some(block)) } else { Err(Malformed::Header.into()) };
             }
         }
         Ok(None)
@@ -318,6 +317,20 @@ impl<R: Read> Reader<R> {
         self.left = 0;
         Ok(content)
     }
+}
+
+/// How many bytes after a block describe the next entry together with it; nothing if it is the header of the entry
+/// itself. For those who read an archive as it arrives.
+///
+/// # Errors
+/// When the block is no header, or describes an entry with more than 1 MiB.
+pub fn description_size(block: &[u8; BLOCK]) -> Result<Option<usize>, Malformed> {
+    let header = parse_block(block)?;
+    if !matches!(header.kind, kind::PAX | kind::PAX_GLOBAL | kind::GNU_LONG_NAME | kind::GNU_LONG_LINK) {
+        return Ok(None);
+    }
+    let size = usize::try_from(header.size).map_err(|_| Malformed::Number)?;
+    if size > MAX_SPECIAL { Err(Malformed::TooLong) } else { Ok(Some(size.next_multiple_of(BLOCK))) }
 }
 
 fn check_path(path: &[u8]) -> Result<(), Malformed> {

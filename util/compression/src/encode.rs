@@ -4,7 +4,7 @@ use crate::gzip::GzipWriter;
 use crate::{Compression, Config};
 
 /// Levels that are used when none is asked for.
-const GZIP_LEVEL: i32 = 6;
+pub(crate) const GZIP_LEVEL: i32 = 6;
 const ZSTD_LEVEL: i32 = 3;
 
 /// Bytes that one thread of zstd compresses by itself. The output depends on it, and not on how many
@@ -24,7 +24,7 @@ enum Inner<W: Write> {
 
 impl<W: Write> Encoder<W> {
     /// An encoder that writes to `out`, on all processors. `EStargz` needs entries, not bytes, and is an
-    /// error here.
+    /// error here: `buildkit-util-converter` has it.
     ///
     /// # Errors
     /// When the compressor cannot be made.

@@ -10,7 +10,10 @@ mod decode;
 mod encode;
 mod gzip;
 mod kind;
+mod members;
+mod pool;
 
 pub use decode::{Detected, Limits, decoder, detect, limited_decoder};
 pub use encode::Encoder;
 pub use kind::{Compression, Config, ParseError};
+pub use members::GzipMembers;
