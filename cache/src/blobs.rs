@@ -132,6 +132,21 @@ impl Inner {
         self.graph.lock().is_stored(digest)
     }
 
+    /// Looks whether a blob is in the store, whatever is known of it.
+    pub(crate) async fn is_there(&self, blob: &Descriptor) -> bool {
+        if !self.is_stored(&blob.digest) {
+            return false;
+        }
+        let (content, digest) = (self.content.clone(), blob.digest.clone());
+        let found = spawn_blocking(move || content.info(&digest)).await;
+        let there = matches!(found, Ok(Ok(info)) if info.size == blob.size);
+        if !there {
+            tracing::warn!(digest = %blob.digest, "blob is missing or damaged");
+            self.note_lost(&blob.digest);
+        }
+        there
+    }
+
     /// Remembers that a blob is in the store now.
     pub(crate) fn note_stored(&self, digest: &Digest, size: u64) {
         self.graph.lock().note_stored(digest, size);

@@ -1,16 +1,16 @@
 //! The layers of a record as blobs.
 
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use buildkit_cache_metadata::Batch;
 use buildkit_util_appcontext::spawn_blocking;
 use buildkit_util_archive::{self as archive, WriteOptions};
-use buildkit_util_cachedigest::{Digest, Digester};
-use buildkit_util_compression::{Compression, Config, Encoder};
-use buildkit_util_contentutil::{BlobInfo, Expected, Ingester, Remote};
-use buildkit_util_converter::{self as converter, Converted};
+use buildkit_util_cachedigest::Digest;
+use buildkit_util_compression::{Compression, Config};
+use buildkit_util_contentutil::{BlobInfo, ContentStore, Expected, Ingester, Remote};
+use buildkit_util_converter::{self as converter, Conversion, Layer, LayerWriter, estargz_payload};
 use buildkit_util_flightcontrol::Group;
 use buildkit_util_ocispec::annotation::UNCOMPRESSED;
 use buildkit_util_ocispec::{Descriptor, media_type};
@@ -26,6 +26,9 @@ use crate::{CacheManager, CreateOptions, Error, ImmutableRef, RefId, store};
 
 /// Layers that are made at the same time: compression uses all processors by itself.
 const MAKERS: usize = 2;
+
+/// Bytes that are written or read at a time.
+const BUFFER: usize = 256 << 10;
 
 /// Annotation that the table of contents of an estargz layer is found by.
 const ESTARGZ_TOC: &str = "containerd.io/snapshot/stargz/toc.digest";
@@ -175,8 +178,7 @@ impl LayerForm {
             name.push_str(&format!("-{level}"));
         }
         if let Some(latest) = self.latest {
-            let seconds = latest.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            name.push_str(&format!("@{seconds}"));
+            name.push_str(&format!("@{}", seconds(latest)));
         }
         name
     }
@@ -226,16 +228,17 @@ impl Inner {
             (facts.blob.clone(), facts.variants.get(&name).cloned())
         };
         if let Some(blob) = &first {
-            if form.accepts(&blob.descriptor) && self.can_have(&blob.descriptor.digest) {
+            let there = self.can_have(&blob.descriptor).await;
+            if form.accepts(&blob.descriptor) && there {
                 return Ok(blob.clone());
             }
             if let Some(descriptor) = variant
-                && self.is_stored(&descriptor.digest)
+                && self.is_there(&descriptor).await
             {
                 let diff_id = descriptor.diff_id().unwrap_or_else(|| blob.diff_id.clone());
                 return Ok(LayerBlob { descriptor, diff_id });
             }
-            if !form.accepts(&blob.descriptor) && self.can_have(&blob.descriptor.digest) {
+            if there {
                 self.fetch(&blob.descriptor).await?;
                 match self.convert(blob, form).await {
                     Ok(made) => return self.remember(&unit.owner, &name, made),
@@ -268,8 +271,8 @@ impl Inner {
     }
 
     /// Whether a blob is here or offered.
-    fn can_have(&self, digest: &Digest) -> bool {
-        self.is_stored(digest) || !self.sources(digest).is_empty()
+    async fn can_have(&self, blob: &Descriptor) -> bool {
+        self.is_there(blob).await || !self.sources(&blob.digest).is_empty()
     }
 
     /// Keeps a blob that was made with its record.
@@ -310,10 +313,7 @@ impl Inner {
         let content = self.content.clone();
         let work = spawn_blocking(move || {
             let ingester = content.ingest(Expected::default())?;
-            match compression.kind {
-                Compression::EStargz => write_estargz(lower.as_ref(), upper.as_ref(), compression, ingester),
-                _ => write_stream(lower.as_ref(), upper.as_ref(), compression, ingester),
-            }
+            write_layer(lower.as_ref(), upper.as_ref(), compression, ingester)
         });
         match work.await {
             Ok(made) => made.map_err(failed),
@@ -331,13 +331,7 @@ impl Inner {
             true => form.compression,
             false => Config { kind, ..Config::default() },
         });
-        let work = spawn_blocking(move || -> Result<LayerBlob, Failure> {
-            let input = content.open(&descriptor.digest, Some(descriptor.size))?;
-            let mut ingester = content.ingest(Expected::default())?;
-            let converted =
-                converter::convert(&mut BufReader::new(input), compression, form.latest, &mut ingester)?;
-            Ok(layer_blob(compression.kind, ingester.commit()?, converted))
-        });
+        let work = spawn_blocking(move || convert_layer(&content, &descriptor, compression, form.latest));
         match work.await {
             Ok(Ok(made)) => Ok(made),
             Ok(Err(error)) => match error.downcast::<buildkit_util_contentutil::Error>() {
@@ -351,71 +345,49 @@ impl Inner {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn layer_blob(kind: Compression, info: BlobInfo, converted: Converted) -> LayerBlob {
+fn layer_blob(kind: Compression, info: BlobInfo, layer: &Layer) -> LayerBlob {
     let mut descriptor = Descriptor::new(media_type_of(kind), info.digest, info.size);
-    descriptor.annotations = converted.annotations;
-    LayerBlob { descriptor, diff_id: converted.diff_id }
+    descriptor.annotations =
+        layer.annotations().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    LayerBlob { descriptor, diff_id: layer.diff_id.clone() }
 }
 
-fn write_stream(
+fn write_layer(
     lower: Option<&Stack>,
     upper: Option<&Stack>,
     compression: Config,
     ingester: Box<dyn Ingester>,
 ) -> Result<LayerBlob, Failure> {
-    let mut out = Hashing { out: Encoder::new(compression, ingester)?, digester: Digester::new() };
+    let mut out = BufWriter::with_capacity(BUFFER, LayerWriter::new(compression, ingester)?);
     archive::write_layer(lower, upper, &mut out, &WriteOptions::default())?;
-    let diff_id = out.digester.finish();
-    let info = out.out.finish()?.commit()?;
-    let descriptor = Descriptor::new(media_type_of(compression.kind), info.digest, info.size);
-    Ok(LayerBlob { descriptor, diff_id })
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let (ingester, layer) = out.finish()?;
+    Ok(layer_blob(compression.kind, ingester.commit()?, &layer))
 }
 
-/// The converter knows how such layers are made; it reads what is written here.
-fn write_estargz(
-    lower: Option<&Stack>,
-    upper: Option<&Stack>,
+fn convert_layer(
+    content: &Arc<dyn ContentStore>,
+    descriptor: &Descriptor,
     compression: Config,
-    mut ingester: Box<dyn Ingester>,
+    latest: Option<SystemTime>,
 ) -> Result<LayerBlob, Failure> {
-    let (reader, writer) = io::pipe()?;
-    let converted = std::thread::scope(|scope| -> Result<Converted, Failure> {
-        let archive = scope.spawn(move || {
-            let mut out = BufWriter::with_capacity(256 << 10, writer);
-            archive::write_layer(lower, upper, &mut out, &WriteOptions::default())?;
-            out.flush().map_err(archive::Error::Write)
-        });
-        let converted = converter::convert(
-            &mut BufReader::with_capacity(256 << 10, reader),
-            compression,
-            None,
-            &mut ingester,
-        );
-        match archive.join() {
-            // If the converter failed, it did so first.
-            Ok(Err(error)) if converted.is_ok() => return Err(error.into()),
-            Ok(_) => {}
-            Err(_) => return Err("the thread that writes the layer panicked".into()),
-        }
-        Ok(converted?)
-    })?;
-    Ok(layer_blob(compression.kind, ingester.commit()?, converted))
+    let mut input = content.open(&descriptor.digest, Some(descriptor.size))?;
+    // A table of contents describes the layer that it stands in, and no other.
+    let len = match kind_of(descriptor) {
+        Some(Compression::EStargz) => estargz_payload(&mut input)?,
+        _ => None,
+    };
+    input.seek(SeekFrom::Start(0))?;
+    let mut ingester = content.ingest(Expected::default())?;
+    let conversion = Conversion { to: compression, epoch: latest.map(seconds), ..Conversion::default() };
+    let input = BufReader::with_capacity(BUFFER, input.take(len.unwrap_or(descriptor.size)));
+    let (layer, _) = converter::convert(input, &conversion, &mut ingester)?;
+    Ok(layer_blob(compression.kind, ingester.commit()?, &layer))
 }
 
-/// Hashes what is written.
-struct Hashing<W> {
-    out: W,
-    digester: Digester,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = self.out.write(bytes)?;
-        self.digester.update(&bytes[..len]);
-        Ok(len)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+fn seconds(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
     }
 }

@@ -24,6 +24,7 @@ mod hostile;
 mod listeners;
 mod messages;
 mod privileges;
+mod pulls;
 mod sandbox;
 mod sharing;
 mod special;

@@ -1,0 +1,66 @@
+//! Images of registries as the base of steps.
+
+use buildkit_client_llb::{State, image};
+use buildkit_util_testutil::{Image, Layer, Registry};
+use serde_json::json;
+
+use crate::sandbox::{Sandbox, shell, together};
+
+fn on(name: &str) -> State {
+    image(name).state().env("PATH", "/bin")
+}
+
+#[test]
+fn steps_run_on_pulled_images() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    let name = registry.push(&Image::busybox(), "library/busybox", "latest");
+    let out = sandbox.export(&shell(&on(&name), "busybox | head -1 > /out/result"));
+    let first = fs_err::read_to_string(out.join("result")).expect("result of a script");
+    assert!(first.contains("BusyBox"), "{first}");
+    // The tree itself.
+    let out = sandbox.export(&image(&name).state());
+    assert!(out.join("bin/busybox").exists());
+}
+
+#[test]
+fn layers_lie_on_each_other() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    let layers = [
+        Layer::new().dir("d", 0o755).file("d/a", 0o644, "1").file("d/b", 0o644, "1").file("e/x", 0o600, "x"),
+        Layer::new().dir("d", 0o750).file("d/a", 0o644, "2").whiteout("d/b").hardlink("d/c", "e/x"),
+        Layer::new().dir("e", 0o755).opaque("e").file("e/y", 0o644, "y"),
+    ];
+    let image_of = Image::new("linux/amd64", &layers, json!({}));
+    let name = registry.push(&image_of, "app", "v1");
+    let out = sandbox.export(&image(&name).state());
+    let read = |path: &str| fs_err::read_to_string(out.join(path)).ok();
+    assert_eq!(read("d/a").as_deref(), Some("2"));
+    assert_eq!(read("d/b"), None);
+    assert_eq!(read("d/c").as_deref(), Some("x"));
+    assert_eq!((read("e/x"), read("e/y").as_deref()), (None, Some("y")));
+    // Only the first layers.
+    let out = sandbox.export(&image(&name).layer_limit(1).state());
+    assert!(out.join("d/b").exists() && !out.join("d/c").exists());
+    let limit = sandbox.build(&image(&name).layer_limit(4).state()).run().assert_fails();
+    assert!(limit.text().contains("layer limit 4 is greater than the number of layers in the image 3"));
+}
+
+#[test]
+fn what_is_wrong_is_told_in_one_line() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    let only_arm = Image::new("linux/arm64", &[Layer::new().file("a", 0o644, "")], json!({}));
+    let index = Image::index(&[only_arm]);
+    let name = registry.push(&index, "arm", "latest");
+    for (name, texts) in [
+        (format!("{}/none:latest", registry.host()), ["not found", "none:latest"]),
+        (name, ["no match for platform in manifest", "it has linux/arm64"]),
+        ("127.0.0.1:1/x:latest".to_owned(), ["127.0.0.1:1", "refused"]),
+    ] {
+        let failed = sandbox.build(&together(&[image(&name).state(), on(&name)])).run().assert_fails();
+        let text = failed.text();
+        let line = text.lines().find(|line| line.starts_with("error:")).unwrap_or_default();
+        for wanted in texts {
+            assert!(line.contains(wanted), "{wanted} is not in: {text}");
+        }
+    }
+}
