@@ -311,23 +311,25 @@ impl Applier<'_> {
             return self.set_opaque(&handle, dir);
         }
         self.parents.forget();
-        self.keep_written(&parent.root, parent.inode, dir)
+        self.keep_written(&parent.root, parent.inode, dir).map(drop)
     }
 
-    /// Removes what this layer has not put into a directory.
-    fn keep_written(&self, dir: &Root, inode: u64, path: &Path) -> Result<(), Error> {
+    /// Removes what this layer has not put into a directory, and tells whether it has put something there.
+    fn keep_written(&self, dir: &Root, inode: u64, path: &Path) -> Result<bool, Error> {
+        let mut kept = false;
         for entry in dir.read_dir("").map_err(|error| fail("read", path, error))? {
-            if !self.written.contains(&self.hash(inode, &entry.name)) {
-                dir.remove_all(&entry.name).map_err(|error| fail("remove", path, error))?;
-                continue;
-            }
             let stat = dir.lstat(&entry.name).map_err(|error| fail("read", path, error))?;
+            let mut keep = self.written.contains(&self.hash(inode, &entry.name));
             if stat.is_dir() {
                 let below = dir.sub_root(&entry.name).map_err(|error| fail("open", path, error))?;
-                self.keep_written(&below, stat.ino, &path.join(&entry.name))?;
+                keep |= self.keep_written(&below, stat.ino, &path.join(&entry.name))?;
             }
+            if !keep {
+                dir.remove_all(&entry.name).map_err(|error| fail("remove", path, error))?;
+            }
+            kept |= keep;
         }
-        Ok(())
+        Ok(kept)
     }
 
     fn remove(&mut self, place: &Place) -> Result<(), Error> {

@@ -1,4 +1,5 @@
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -115,7 +116,7 @@ pub(crate) fn copy_metadata(
     target: &buildkit_util_system::Handle,
     path: &Path,
 ) -> Result<Option<(Timestamp, Timestamp)>, Error> {
-    let fail = |error: buildkit_util_system::Error| Error::io("copy the metadata of", path, error);
+    let fail = |error| fail("copy the metadata of", path, error);
     let name = source.file_name().unwrap_or_default();
     let dir = Root::open(source.parent().unwrap_or(Path::new("/"))).map_err(fail)?;
     let source = dir.resolve_no_follow(name).map_err(fail)?;
@@ -139,8 +140,10 @@ pub(crate) fn copy_metadata(
     Ok(Some((stat.atime, stat.mtime)))
 }
 
+/// An error of the system, with its number alone: the path is told already.
 pub(crate) fn fail(action: &'static str, path: &Path, error: buildkit_util_system::Error) -> Error {
-    Error::io(action, path, error)
+    let source = error.errno().map_or_else(|| error.into(), io::Error::from_raw_os_error);
+    Error::io(action, path, source)
 }
 
 /// The components of a name as the root sees it: without empty ones and `.`, and `..` ends at the root.

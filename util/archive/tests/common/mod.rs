@@ -1,13 +1,15 @@
 //! Trees for tests.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod corpus;
+
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use buildkit_util_overlay::{Dir, OPAQUE_XATTRS, Stack};
+use buildkit_util_overlay::{Dir, OPAQUE_XATTRS, Stack, is_overlay_xattr};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, lsetxattr, makedev,
-    mknodat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, lgetxattr, llistxattr,
+    lsetxattr, major, makedev, minor, mknodat, utimensat,
 };
 
 /// A temporary directory with trees.
@@ -130,7 +132,8 @@ fn set_time(path: &Path, seconds: i64) {
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("utimens");
 }
 
-/// All that a layer says of the files of a tree, one line each.
+/// All that a layer says of the files of a tree, one line each. Times are there if they are not the usual one, but
+/// not those of directories.
 pub fn listing(stack: &Stack) -> Vec<String> {
     let mut lines = Vec::new();
     list(&stack.root().expect("root"), Path::new(""), &mut lines);
@@ -141,26 +144,63 @@ fn list(dir: &Dir, path: &Path, lines: &mut Vec<String>) {
     for (name, node) in dir.entries().expect("entries") {
         let path = path.join(name);
         let stat = rustix::fs::lstat(&node.path).expect("lstat");
-        let content = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => std::fs::read(&node.path).expect("read"),
+        let (kind, content) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => ('-', std::fs::read(&node.path).expect("read")),
             FileType::Symlink => {
-                std::fs::read_link(&node.path).expect("readlink").as_os_str().as_bytes().to_vec()
+                let target = std::fs::read_link(&node.path).expect("readlink");
+                ('l', target.as_os_str().as_bytes().to_vec())
             }
-            _ => Vec::new(),
+            FileType::Directory => ('d', Vec::new()),
+            FileType::Fifo => ('p', Vec::new()),
+            FileType::Socket => ('s', Vec::new()),
+            kind => {
+                let device = format!("{}:{}", major(stat.st_rdev), minor(stat.st_rdev));
+                (if kind == FileType::CharacterDevice { 'c' } else { 'b' }, device.into_bytes())
+            }
         };
-        let links = if node.dir.is_some() { 0 } else { stat.st_nlink };
-        lines.push(format!(
-            "{} {:o} {}:{} {} {links} {} {}",
-            path.display(),
-            stat.st_mode,
+        let mut line = format!(
+            "{} {kind}{:o} {}:{}",
+            short(path.as_os_str().as_bytes()),
+            stat.st_mode & 0o7777,
             stat.st_uid,
-            stat.st_gid,
-            stat.st_rdev,
-            if node.dir.is_some() { 0 } else { stat.st_mtime },
-            String::from_utf8_lossy(&content),
-        ));
+            stat.st_gid
+        );
+        if !content.is_empty() {
+            line += &format!(" [{}]", short(&content));
+        }
+        if node.dir.is_none() && stat.st_nlink > 1 {
+            line += &format!(" x{}", stat.st_nlink);
+        }
+        if node.dir.is_none() && (stat.st_mtime, stat.st_mtime_nsec) != (1_000_000_000, 0) {
+            line += &format!(" at {}.{:09}", stat.st_mtime, stat.st_mtime_nsec);
+        }
+        for (name, value) in xattrs(&node.path) {
+            line += &format!(" {name}={}", short(&value));
+        }
+        lines.push(line);
         if let Some(dir) = &node.dir {
             list(dir, &path, lines);
         }
     }
+}
+
+fn short(text: &[u8]) -> String {
+    let text = text.escape_ascii().to_string();
+    if text.len() <= 80 { text } else { format!("{}... ({})", &text[..20], text.len()) }
+}
+
+/// Extended attributes that are not overlayfs's own.
+fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut names = vec![0; 4096];
+    let length = llistxattr(path, &mut names[..]).expect("listxattr");
+    let names = names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    let mut all = Vec::new();
+    for name in names.filter(|name| !is_overlay_xattr(name)) {
+        let mut value = vec![0; 4096];
+        let length = lgetxattr(path, name, &mut value[..]).expect("getxattr");
+        value.truncate(length);
+        all.push((String::from_utf8_lossy(name).into_owned(), value));
+    }
+    all.sort();
+    all
 }
