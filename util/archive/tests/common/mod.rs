@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod corpus;
+pub mod trees;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
