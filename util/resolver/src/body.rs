@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buildkit_util_cachedigest::Digest;
 use buildkit_util_contentutil::{BlobStream, Error as ContentError};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -27,6 +28,7 @@ struct State {
 }
 
 struct Reading {
+    blob: Digest,
     stream: BlobStream,
     state: Arc<Mutex<State>>,
     told: Told,
@@ -36,10 +38,16 @@ struct Reading {
 
 impl Sending {
     /// `len` bytes of a stream that begins at byte `offset` of its blob.
-    pub(crate) fn new(stream: BlobStream, offset: u64, len: u64, told: Told) -> (Self, reqwest::Body) {
+    pub(crate) fn new(
+        blob: Digest,
+        stream: BlobStream,
+        offset: u64,
+        len: u64,
+        told: Told,
+    ) -> (Self, reqwest::Body) {
         let state = State { asked: Instant::now(), in_source: false, is_done: false, failure: None };
         let state = Arc::new(Mutex::new(state));
-        let reading = Reading { stream, state: state.clone(), told, offset, left: len };
+        let reading = Reading { blob, stream, state: state.clone(), told, offset, left: len };
         let body: Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>> =
             Box::pin(futures::stream::try_unfold(reading, Reading::next));
         (Self(state), reqwest::Body::wrap_stream(body))
@@ -91,12 +99,12 @@ impl Reading {
                 return Err(std::io::Error::other(text));
             }
             None => {
-                let action = "read a blob to be pushed".to_owned();
-                let source = std::io::Error::new(
-                    std::io::ErrorKind::UnexpectedEof,
-                    format!("it ends {} bytes early", self.left),
-                );
-                state.failure = Some(ContentError::Io { action, source });
+                state.failure = Some(ContentError::Mismatch {
+                    blob: self.blob.to_string(),
+                    what: "size",
+                    expected: (self.offset + self.left).to_string(),
+                    found: self.offset.to_string(),
+                });
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
         };

@@ -332,7 +332,7 @@ impl Pushing<'_> {
             return self.link.once(&call, None).await;
         }
         let stream = self.source.read(self.blob, offset).await.map_err(failed)?;
-        let (sending, body) = Sending::new(stream, offset, len, self.told.clone());
+        let (sending, body) = Sending::new(self.blob.digest.clone(), stream, offset, len, self.told.clone());
         // Some registries move what they were sent before they answer.
         let answer = limits.answer + Duration::from_secs(len / (10 << 20));
         let result = tokio::select! {

@@ -1,0 +1,7 @@
+//! Registries of all kinds: broken ones, hostile ones, private ones, real ones.
+
+mod credentials;
+mod pull_faults;
+mod push_faults;
+mod real;
+mod support;
