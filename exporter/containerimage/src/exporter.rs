@@ -4,11 +4,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use buildkit_cache::CacheManager;
 use buildkit_errdefs::Kind;
-use buildkit_exporter::{Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance};
+use buildkit_exporter::{Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance, Finalize};
 use buildkit_exporter_containerimage_exptypes::{key, option};
 use buildkit_solver_result::BuildResult;
 use buildkit_util_ocispec::Platform;
+use buildkit_util_resolver::Registries;
 
+use crate::push::{Push, Target};
 use crate::{CommitOptions, ImageWriter, parse_flag};
 
 /// What the exporter works with.
@@ -18,17 +20,21 @@ pub struct ImageExporterOptions {
     pub cache: CacheManager,
     /// Platform of images that name none.
     pub default_platform: Platform,
+    /// Where images are pushed to.
+    pub registries: Registries,
 }
 
 /// The exporter `image`: makes an image and pushes it, if that is asked for.
 pub struct ImageExporter {
     writer: ImageWriter,
+    registries: Registries,
 }
 
 impl ImageExporter {
     /// The exporter.
     pub fn new(options: ImageExporterOptions) -> Self {
-        Self { writer: ImageWriter::new(options.cache, options.default_platform) }
+        let writer = ImageWriter::new(options.cache, options.default_platform);
+        Self { writer, registries: options.registries }
     }
 }
 
@@ -93,12 +99,14 @@ impl Exporter for ImageExporter {
         _: usize,
         attrs: &BTreeMap<String, String>,
     ) -> Result<Arc<dyn ExporterInstance>, Error> {
-        Ok(Arc::new(Instance { writer: self.writer.clone(), options: Options::load(attrs)? }))
+        let (writer, registries) = (self.writer.clone(), self.registries.clone());
+        Ok(Arc::new(Instance { writer, registries, options: Options::load(attrs)? }))
     }
 }
 
 struct Instance {
     writer: ImageWriter,
+    registries: Registries,
     options: Options,
 }
 
@@ -124,12 +132,25 @@ impl Instance {
     async fn deliver(&self, cx: &ExportContext, result: &ExportResult) -> Result<Exported, Error> {
         let (result, options) =
             self.writer.prepare(cx, result, &self.options.rest, &self.options.commit, None)?;
+        if self.options.push {
+            // What cannot be pushed need not be made.
+            Target::parse(&options.name_for(&result), self.options.push_by_digest)?;
+        }
         let committed = self.writer.commit(cx, &result, &options, "image").await?;
         let mut response = committed.answer();
         let names = self.options.names(&result, committed.descriptor.digest.as_str());
         if !names.is_empty() {
             response.insert(key::NAME.to_owned(), names.clone());
         }
-        Ok(Exported { response, finalize: None })
+        let mut finalize: Option<Box<dyn Finalize>> = None;
+        if self.options.push && !names.is_empty() {
+            finalize = Some(Box::new(Push {
+                registries: self.registries.clone(),
+                targets: Target::parse(&names, self.options.push_by_digest)?,
+                image: committed,
+                insecure: self.options.insecure,
+            }));
+        }
+        Ok(Exported { response, finalize })
     }
 }

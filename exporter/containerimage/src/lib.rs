@@ -11,6 +11,7 @@ pub mod compose;
 mod exporter;
 mod options;
 mod plan;
+mod push;
 #[cfg(test)]
 mod recorded;
 mod writer;

@@ -114,7 +114,15 @@ impl<'a, R> Plan<'a, R> {
             }
             (None, None) => return Err(invalid("invalid empty platforms index for exporter")),
         };
-        Ok(Committed { descriptor, config_digest, index, images, epoch: self.epoch, blobs: blobs.into() })
+        Ok(Committed {
+            descriptor,
+            config_digest,
+            index,
+            images,
+            epoch: self.epoch,
+            blobs: blobs.into(),
+            pins: Vec::new(),
+        })
     }
 }
 

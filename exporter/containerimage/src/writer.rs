@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use buildkit_cache::{CacheManager, ImmutableRef, LayerOptions, RewriteTimes};
+use buildkit_cache::{CacheManager, ImmutableRef, LayerOptions, Pin, RewriteTimes};
 use buildkit_errdefs::Classify;
 use buildkit_exporter::{CompatibilityVersion, Error, ExportContext, ExportResult};
 use buildkit_exporter_containerimage_exptypes::key;
@@ -40,6 +40,8 @@ pub struct Committed {
     /// What no time is later than, in seconds since 1970, if that is so for all platforms.
     pub epoch: Option<i64>,
     pub(crate) blobs: Arc<ImageBlobs>,
+    /// Keep the stored documents, which no record names.
+    pub(crate) pins: Vec<Pin>,
 }
 
 impl Committed {
@@ -116,27 +118,29 @@ impl ImageWriter {
     ) -> Result<Committed, Error> {
         let plan = Plan::new(result, options, cx.compatibility, exporter, &self.default_platform)?;
         let layers = export_layers(cx, options, &plan.parts).await?;
-        let committed = plan.assemble(options, layers)?;
+        let mut committed = plan.assemble(options, layers)?;
+        let mut pins = Vec::new();
         for image in &committed.images {
-            self.keep(cx, "exporting manifest", &image.manifest).await?;
-            self.keep(cx, "exporting config", &image.config).await?;
+            pins.push(self.keep(cx, "exporting manifest", &image.manifest).await?);
+            pins.push(self.keep(cx, "exporting config", &image.config).await?);
         }
         if let Some(index) = &committed.index {
-            self.keep(cx, "exporting manifest list", index).await?;
+            pins.push(self.keep(cx, "exporting manifest list", index).await?);
         }
+        committed.pins = pins;
         Ok(committed)
     }
 
-    /// Stores a document. Nothing but the answer of the export names it: whoever has to find it later keeps
-    /// it from being collected.
-    async fn keep(&self, cx: &ExportContext, what: &str, blob: &Blob) -> Result<(), Error> {
+    /// Stores a document, for as long as what is returned lives: no record names it.
+    async fn keep(&self, cx: &ExportContext, what: &str, blob: &Blob) -> Result<Pin, Error> {
         let digest = &blob.descriptor.digest;
+        let pin = self.cache.pin(digest);
         let part = cx.progress.start(&format!("{what} {digest}"));
         store_bytes(self.cache.content(), blob.bytes.clone())
             .await
             .map_err(|error| failed(&format!("error writing blob {digest}"), error))?;
         part.done(0, 0);
-        Ok(())
+        Ok(pin)
     }
 }
 
