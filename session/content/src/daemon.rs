@@ -171,14 +171,18 @@ impl SessionContent {
     }
 
     pub(crate) fn error(&self, digest: &Digest, action: &str, status: &Status) -> Error {
-        // That there is no such store must not look as if there were no such blob.
-        if status.code() == Code::NotFound && !status.message().starts_with("unknown store") {
+        // That there is no such store must not look as if there were no such blob. Go has more words before it.
+        if status.code() == Code::NotFound && !status.message().contains("unknown store ") {
             return Error::NotFound(digest.clone());
         }
         Error::provider(ClientError {
             action: format!("{action} blob `{digest}`"),
             store: self.store.clone(),
-            kind: Kind::from_code(status.code() as i32),
+            kind: match status.code() {
+                // Not an answer, but the connection.
+                Code::Unknown if std::error::Error::source(status).is_some() => Kind::Unavailable,
+                code => Kind::from_code(code as i32),
+            },
             message: status.message().to_owned(),
         })
     }

@@ -15,6 +15,8 @@ use crate::stream::Chunks;
 
 /// How long another writer of the same blob is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the end of a call is waited for that has nothing more to say.
+const END: Duration = Duration::from_secs(5);
 /// Longest time between two looks whether it has finished.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,7 +41,7 @@ impl Writer {
         blob: &Descriptor,
     ) -> Result<Option<Self>, Error> {
         let started = tokio::time::Instant::now();
-        let mut pause = Duration::from_millis(20);
+        let mut pause = Duration::from_millis(100);
         loop {
             match Self::begin(&store, &caller, blob).await {
                 Ok((requests, responses, offset)) => {
@@ -155,8 +157,14 @@ impl Writer {
 
     /// Lets the client forget what was written. It is gone, or it does so at once.
     pub(crate) async fn abort(self) {
-        let Self { store, caller, blob, requests, responses, .. } = self;
-        drop((requests, responses));
+        let Self { store, caller, blob, requests, mut responses, .. } = self;
+        // A client that is still about to put away what it has would leave a part of it behind.
+        drop(requests);
+        let ended = async { while let Ok(Some(_)) = responses.message().await {} };
+        if tokio::time::timeout(END, ended).await.is_err() {
+            tracing::debug!(blob = %blob.digest, "the client does not end the call");
+        }
+        drop(responses);
         let request = store.request(pb::AbortRequest { r#ref: blob.digest.to_string() });
         if let Err(status) = client(&caller).abort(request).await {
             tracing::debug!(%status, blob = %blob.digest, "half a blob is left to the client");
