@@ -9,9 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buildkit_client::llb::{MarshalOptions, mkfile, scratch};
 use buildkit_client::{BuildRequest, CacheOption, Client, Error, Export, ExportTarget, Frontend};
+use buildkit_client_ociindex::StoreIndex;
 use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_session_secrets::{Error as SecretError, SecretStore, SecretsService};
-use buildkit_util_contentutil::MemoryStore;
+use buildkit_util_contentutil::{ContentStore as _, Expected, LayoutStore, MemoryStore};
+use buildkit_util_ocispec::Descriptor;
 use buildkit_util_progress::SolveStatus;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +84,62 @@ async fn results_and_progress_arrive() {
     assert_eq!(solve.exporter_deprecated, "local");
     assert_eq!(solve.entitlements, ["network.host"]);
     assert_eq!(solve.frontend_attrs["cache-imports"], r#"[{"Attrs":{"ref":"a/b"},"Type":"registry"}]"#);
+}
+
+#[tokio::test]
+async fn layouts_are_read_and_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = LayoutStore::new(dir.path().join("base"));
+    let blobs: Vec<_> = ["image", "layer"].map(|content| add(&base, content)).into();
+    let (store, target) = (MemoryStore::default(), dir.path().join("out/layout"));
+    let export = |target: ExportTarget| {
+        let mut request = request();
+        request.oci_stores.insert("base".to_owned(), Arc::new(base.clone()));
+        let list = serde_json::to_string(&blobs).expect("a list");
+        request.frontend.options.insert("blobs".to_owned(), list);
+        request.exports.push(Export { kind: "oci".to_owned(), attrs: BTreeMap::new(), target });
+        request
+    };
+    for (target, is_store) in [
+        (ExportTarget::Directory(target.clone()), false),
+        (ExportTarget::Store(Arc::new(store.clone())), true),
+    ] {
+        let daemon = Daemon::start(Plan::Export);
+        let client = connect(&daemon).await;
+        let (sender, _receiver) = mpsc::channel(16);
+        let building = client.build(export(target), sender, CancellationToken::new());
+        tokio::time::timeout(DEADLINE, building).await.expect("ends").expect("builds");
+        assert_eq!(is_store, store.info(&blobs[1].digest).is_ok());
+    }
+    let written = LayoutStore::new(&target);
+    for blob in &blobs {
+        assert_eq!(written.info(&blob.digest).expect("is there").size, blob.size);
+    }
+    let index = StoreIndex::new(&target);
+    for name in ["a.b/c:1", "a.b/c:2", "2"] {
+        let found = index.get(name).expect("an index").expect("is named");
+        assert_eq!(found.digest, blobs[0].digest, "{name}");
+    }
+    assert!(target.join("oci-layout").exists());
+
+    // What fails is not named.
+    base.delete(&blobs[1].digest).expect("deletes");
+    let daemon = Daemon::start(Plan::Export);
+    let client = connect(&daemon).await;
+    let (sender, _receiver) = mpsc::channel(16);
+    let failed = dir.path().join("failed");
+    let building =
+        client.build(export(ExportTarget::Directory(failed.clone())), sender, CancellationToken::new());
+    let error = tokio::time::timeout(DEADLINE, building).await.expect("ends").expect_err("fails");
+    assert!(error.to_string().ends_with("does not exist"), "{error}");
+    assert!(!failed.join("index.json").exists());
+}
+
+fn add(store: &LayoutStore, content: &str) -> Descriptor {
+    let mut ingester = store.ingest(Expected::default()).expect("ingest");
+    ingester.write_all(content.as_bytes()).expect("write");
+    ingester.commit().expect("commit");
+    Descriptor::of("x", content.as_bytes())
 }
 
 #[tokio::test]

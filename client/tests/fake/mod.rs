@@ -5,16 +5,20 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use buildkit_api_services_control as control;
 use buildkit_api_services_control::control_server::{Control, ControlServer};
 use buildkit_errdefs::Kind;
 use buildkit_frontend_gateway_pb as gateway;
 use buildkit_frontend_gateway_pb::llb_bridge_server::{LlbBridge, LlbBridgeServer};
 use buildkit_session::SessionManager;
+use buildkit_session_content::SessionContent;
 use buildkit_session_secrets::get_secret;
 use buildkit_util_appcontext::{TaskGuard, spawn};
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_grpcerrors::{Detail, RemoteError};
+use buildkit_util_ocispec::{Descriptor, to_json};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::watch;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
@@ -26,6 +30,9 @@ pub enum Plan {
     Succeed,
     Fail,
     Hang,
+    /// Copies the blobs of the store `oci:base` that the option `blobs` lists into the store `export`, and says that the first of
+    /// them is the image.
+    Export,
 }
 
 /// How far a build is.
@@ -41,6 +48,7 @@ struct Shared {
     plan: Plan,
     sessions: SessionManager,
     request: Mutex<Option<control::SolveRequest>>,
+    exported: Mutex<Option<Descriptor>>,
     stage: watch::Sender<Stage>,
 }
 
@@ -58,6 +66,7 @@ impl Daemon {
             plan,
             sessions: SessionManager::new(),
             request: Mutex::new(None),
+            exported: Mutex::new(None),
             stage: watch::Sender::new(Stage::Idle),
         });
         let server = tonic::transport::Server::builder()
@@ -144,9 +153,15 @@ impl Control for Service {
         let stage = stage.wait_for(|stage| matches!(stage, Stage::Returned(_))).await.expect("lives").clone();
         match stage {
             Stage::Returned(Err(error)) => Err(error.into()),
-            _ => Ok(Response::new(control::SolveResponse {
-                exporter_response: BTreeMap::from([("exported".to_owned(), "yes".to_owned())]),
-            })),
+            _ => {
+                let mut exporter_response = BTreeMap::from([("exported".to_owned(), "yes".to_owned())]);
+                if let Some(image) = &*self.0.exported.lock().expect("not poisoned") {
+                    let image = STANDARD.encode(to_json(image));
+                    exporter_response.insert("containerimage.descriptor".to_owned(), image);
+                    exporter_response.insert("image.name".to_owned(), "a.b/c:1,a.b/c:2".to_owned());
+                }
+                Ok(Response::new(control::SolveResponse { exporter_response }))
+            }
         }
     }
 
@@ -208,9 +223,19 @@ impl LlbBridge for Service {
                 let detail = Detail::json("errdefs.Vertex", r#"{"digest":"x"}"#);
                 Err(RemoteError::new(Kind::InvalidArgument, "exit code: 3").with(detail).into())
             }
-            Plan::Succeed => {
+            Plan::Succeed | Plan::Export => {
                 let wait = Duration::from_secs(30);
                 let session = self.0.sessions.get(&solve.session, wait).await.expect("a session");
+                if self.0.plan == Plan::Export {
+                    let base = SessionContent::of_caller(session.clone(), "oci:base");
+                    let export = SessionContent::of_caller(session.clone(), "export");
+                    let blobs: Vec<Descriptor> =
+                        serde_json::from_str(&solve.frontend_attrs["blobs"]).expect("list");
+                    for blob in &blobs {
+                        export.copy(&base, blob).await.map_err(|error| Status::unknown(error.to_string()))?;
+                    }
+                    *self.0.exported.lock().expect("not poisoned") = blobs.first().cloned();
+                }
                 let secret = get_secret(&session, "a").await.expect("a secret");
                 let reference = gateway::Ref { id: "ref".to_owned(), def: None };
                 Ok(Response::new(gateway::SolveResponse {

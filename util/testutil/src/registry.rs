@@ -90,6 +90,15 @@ impl Registry {
         self.tokens.as_ref()
     }
 
+    /// What `buildkitd.toml` has to say for a daemon to use this registry.
+    pub fn daemon_config(&self) -> String {
+        let access = match &self.options.authority {
+            Some(authority) => format!("ca = [{:?}]", authority.certificate().display().to_string()),
+            None => "http = true".to_owned(),
+        };
+        format!("[registry.{:?}]\n{access}\n", self.host())
+    }
+
     /// Writes the file `config.json` with the credentials for this registry into a directory, as `docker login` does.
     ///
     /// # Panics
