@@ -6,17 +6,18 @@ use buildkit_errdefs::{Classify, Kind};
 use buildkit_session::LOOKUP_WAIT;
 use buildkit_session_content::SessionContent;
 use buildkit_source::{Error, SourceContext, SourceInstance, SourceKey};
-use buildkit_util_contentutil::{Error as BlobError, Provider as _};
-use buildkit_util_ocispec::Descriptor;
+use buildkit_util_contentutil::{BlobStream, Error as BlobError, Provider as _};
+use buildkit_util_ocispec::{Descriptor, media_type};
+use buildkit_util_reference::Reference;
+use buildkit_util_resolver::{Access, Registries};
 
 use crate::identifier::{Options, Place};
 use crate::write::{Destination, write};
-use crate::{BlobRegistry, FoundBlob};
 
 /// One blob.
 pub(crate) struct BlobInstance {
     pub(crate) cache: CacheManager,
-    pub(crate) registry: Arc<dyn BlobRegistry>,
+    pub(crate) registries: Registries,
     pub(crate) options: Options,
 }
 
@@ -37,7 +38,7 @@ impl SourceInstance for BlobInstance {
 
 impl BlobInstance {
     async fn fetch(&self, cx: &SourceContext) -> Result<ImmutableRef, Error> {
-        let FoundBlob { size, stream } = self.find(cx).await.map_err(|error| self.error(error))?;
+        let (size, stream) = self.find(cx).await.map_err(|error| self.error(error))?;
         let options = CreateOptions {
             description: format!("blob {}", self.options.text),
             record_type: self.options.record_type,
@@ -63,10 +64,11 @@ impl BlobInstance {
         record.commit().await.map_err(|error| self.error(error))
     }
 
-    async fn find(&self, cx: &SourceContext) -> Result<FoundBlob, BlobError> {
+    /// The size of the blob and its bytes, not verified.
+    async fn find(&self, cx: &SourceContext) -> Result<(u64, BlobStream), BlobError> {
         let digest = &self.options.digest;
         let (store, session) = match &self.options.place {
-            Place::Registry(repository) => return self.registry.open(cx, repository, digest).await,
+            Place::Registry(repository) => return self.find_in_registry(cx, repository).await,
             Place::Layout { store, session } => (format!("oci:{store}"), session),
         };
         let content = if session.is_empty() {
@@ -77,7 +79,30 @@ impl BlobInstance {
         };
         let size = content.info(digest).await?.size;
         let blob = Descriptor::new("", digest.clone(), size);
-        Ok(FoundBlob { size: Some(size), stream: content.read(&blob, 0).await? })
+        Ok((size, content.read(&blob, 0).await?))
+    }
+
+    async fn find_in_registry(
+        &self,
+        cx: &SourceContext,
+        name: &Reference,
+    ) -> Result<(u64, BlobStream), BlobError> {
+        let digest = &self.options.digest;
+        let repository = self.registries.repository(name, &cx.group, Access::Pull, false);
+        let (kind, size) = match repository.stat(digest, "").await {
+            // Manifests are blobs too, but registries keep them elsewhere.
+            Err(error) if error.kind() == Kind::NotFound => {
+                let size = repository.stat(digest, media_type::OCI_MANIFEST).await;
+                (media_type::OCI_MANIFEST, size.map_err(|_| BlobError::provider(error))?)
+            }
+            size => ("", size.map_err(BlobError::provider)?),
+        };
+        let size = size.ok_or_else(|| BlobError::Provider {
+            kind: Kind::FailedPrecondition,
+            source: format!("Registry `{}` does not say how large blob `{digest}` is", name.domain()).into(),
+        })?;
+        let blob = Descriptor::new(kind, digest.clone(), size);
+        Ok((size, repository.provider().read(&blob, 0).await?))
     }
 
     fn error(&self, error: impl Classify + Send + Sync + 'static) -> Error {

@@ -8,26 +8,24 @@
 
 mod identifier;
 mod instance;
-mod port;
 mod write;
 
 use std::sync::Arc;
 
 use buildkit_cache::CacheManager;
 use buildkit_source::{Error, Identifier, Source, SourceInstance};
-
-pub use port::{BlobRegistry, FoundBlob};
+use buildkit_util_resolver::Registries;
 
 /// The source of the schemes `docker-image+blob` and `oci-layout+blob`.
 pub struct BlobSource {
     cache: CacheManager,
-    registry: Arc<dyn BlobRegistry>,
+    registries: Registries,
 }
 
 impl BlobSource {
-    /// A source that keeps files in `cache` and finds blobs of repositories with `registry`.
-    pub fn new(cache: CacheManager, registry: Arc<dyn BlobRegistry>) -> Self {
-        Self { cache, registry }
+    /// A source that keeps files in `cache` and fetches blobs of repositories from `registries`.
+    pub fn new(cache: CacheManager, registries: Registries) -> Self {
+        Self { cache, registries }
     }
 }
 
@@ -39,7 +37,7 @@ impl Source for BlobSource {
     fn resolve(&self, identifier: &Identifier) -> Result<Arc<dyn SourceInstance>, Error> {
         Ok(Arc::new(instance::BlobInstance {
             cache: self.cache.clone(),
-            registry: self.registry.clone(),
+            registries: self.registries.clone(),
             options: identifier::Options::parse(identifier)?,
         }))
     }

@@ -55,7 +55,7 @@ impl Classify for WriteError {
 pub(crate) async fn write(
     destination: &Arc<Destination>,
     options: &Options,
-    size: Option<u64>,
+    size: u64,
     mut stream: BlobStream,
     part: &Part,
 ) -> Result<u64, WriteError> {
@@ -69,12 +69,12 @@ pub(crate) async fn write(
         })
     })
     .await??;
-    let total = size.and_then(|size| i64::try_from(size).ok()).unwrap_or(0);
+    let total = i64::try_from(size).unwrap_or(0);
     let mut buffer = BytesMut::new();
     while let Some(bytes) = stream.next().await {
         buffer.extend_from_slice(&bytes?);
         let arrived = file.len + buffer.len() as u64;
-        if let Some(size) = size.filter(|size| arrived > *size) {
+        if arrived > size {
             return Err(mismatch(options, "size", size.to_string(), format!("{arrived} or more")));
         }
         if buffer.len() >= CHUNK {
@@ -83,7 +83,7 @@ pub(crate) async fn write(
         }
     }
     let Output { file, digester, len } = file.write(destination, buffer.freeze()).await?;
-    if let Some(size) = size.filter(|size| len != *size) {
+    if len != size {
         return Err(mismatch(options, "size", size.to_string(), len.to_string()));
     }
     let found = digester.finish();

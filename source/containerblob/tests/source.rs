@@ -5,7 +5,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use async_trait::async_trait;
 use buildkit_cache::{CacheManager, CacheOptions, ImmutableRef};
 use buildkit_cache_metadata::MemoryStore as Metadata;
 use buildkit_errdefs::{Classify as _, Kind};
@@ -13,32 +12,13 @@ use buildkit_session::SessionGroup;
 use buildkit_session_content::ContentService;
 use buildkit_session_testutil::SessionPair;
 use buildkit_source::{Error, Identifier, Source, SourceContext};
-use buildkit_source_containerblob::{BlobRegistry, BlobSource, FoundBlob};
+use buildkit_source_containerblob::BlobSource;
 use buildkit_util_cachedigest::Digest;
-use buildkit_util_contentutil::{ContentStore, Error as BlobError, Expected, MemoryStore};
+use buildkit_util_contentutil::{ContentStore, Expected, MemoryStore};
 use buildkit_util_progress::{Bus, Writer};
-use buildkit_util_reference::Reference;
-use bytes::Bytes;
+use buildkit_util_resolver::{Registries, RegistryOptions};
+use buildkit_util_testutil::{Image, Registry};
 use tokio_util::sync::CancellationToken;
-
-/// Gives the same bytes for every blob.
-struct Registry(Vec<&'static [u8]>, Option<u64>);
-
-#[async_trait]
-impl BlobRegistry for Registry {
-    async fn open(
-        &self,
-        _: &SourceContext,
-        name: &Reference,
-        digest: &Digest,
-    ) -> Result<FoundBlob, BlobError> {
-        if name.path() == "none" {
-            return Err(BlobError::NotFound(digest.clone()));
-        }
-        let chunks: Vec<_> = self.0.iter().map(|chunk| Ok(Bytes::from_static(chunk))).collect();
-        Ok(FoundBlob { size: self.1, stream: Box::pin(futures::stream::iter(chunks)) })
-    }
-}
 
 struct Fixture {
     state: tempfile::TempDir,
@@ -79,7 +59,6 @@ impl Fixture {
 
     async fn load(
         &self,
-        registry: Registry,
         scheme: &str,
         reference: String,
         attrs: &[(&str, &str)],
@@ -96,7 +75,8 @@ impl Fixture {
             progress: Writer::for_bus(Digest::sha256("x"), Bus::new()),
             cancelled: CancellationToken::new(),
         };
-        let source = BlobSource::new(self.cache.clone(), Arc::new(registry));
+        let options = RegistryOptions::new(self.session.manager().clone(), "tests");
+        let source = BlobSource::new(self.cache.clone(), Registries::new(options));
         let instance = source.resolve(&identifier)?;
         let key = instance.cache_key(&cx, 0).await?;
         assert!(key.done && key.key.starts_with("sha256:"), "{key:?}");
@@ -105,8 +85,7 @@ impl Fixture {
     }
 
     async fn layout(&self, digest: &Digest, attrs: &[(&str, &str)]) -> Result<ImmutableRef, Error> {
-        let registry = Registry(Vec::new(), None);
-        self.load(registry, "oci-layout+blob", format!("a/b@{digest}"), attrs).await
+        self.load("oci-layout+blob", format!("a/b@{digest}"), attrs).await
     }
 
     /// Mounts and records that are left.
@@ -160,8 +139,8 @@ async fn what_is_not_there_leaves_nothing() {
     let attrs = [("oci.store", "mine"), ("oci.session", "nobody")];
     let error = fixture.layout(&digest, &attrs).await.expect_err("no session");
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
-    let none =
-        fixture.load(Registry(Vec::new(), None), "docker-image+blob", format!("a.b/none@{digest}"), &[]);
+    let registry = Registry::start();
+    let none = fixture.load("docker-image+blob", format!("{}/none@{digest}", registry.host()), &[]);
     assert_eq!(none.await.expect_err("is not there").kind(), Kind::NotFound);
     assert_eq!(fixture.left().await, (0, 0));
 }
@@ -169,20 +148,34 @@ async fn what_is_not_there_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_registry_gives_is_verified() {
     let fixture = Fixture::new().await;
-    let digest = Digest::sha256("hello");
-    let load = |registry| fixture.load(registry, "docker-image+blob", format!("a.b/c@{digest}"), &[]);
-    for bad in [
-        Registry(vec![b"hellx"], None),
-        Registry(vec![b"hell"], Some(5)),
-        Registry(vec![b"hello", b"!"], Some(5)),
-        Registry(vec![b"hello"], Some(6)),
-        Registry(vec![], None),
-    ] {
-        let error = load(bad).await.expect_err("is another blob");
-        assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+    let registry = Registry::start();
+    let image = Image::busybox();
+    registry.push(&image, "a/b", "v1");
+    let manifest = Digest::parse(image.digest()).expect("a digest");
+    let config = image.document(image.digest())["config"]["digest"].as_str().map(Digest::parse);
+    let config = config.expect("a configuration").expect("a digest");
+    let load = async |digest: &Digest| {
+        let tree =
+            fixture.load("docker-image+blob", format!("{}/a/b@{digest}", registry.host()), &[]).await?;
+        let mount = tree.mount_local().await.expect("mounts");
+        Ok::<_, Error>(std::fs::read(mount.path().join(digest.encoded())).expect("reads"))
+    };
+    for digest in [&config, &manifest] {
+        assert_eq!(load(digest).await.expect("loads"), image.blob(digest.as_str()), "{digest}");
     }
-    assert_eq!(fixture.left().await, (0, 0));
-    let tree = load(Registry(vec![b"he", b"llo"], None)).await.expect("loads");
-    let mount = tree.mount_local().await.expect("mounts");
-    assert_eq!(std::fs::read(mount.path().join(digest.encoded())).expect("reads"), b"hello");
+    fixture.cache.drain().await;
+    let (mounts, records) = fixture.left().await;
+
+    let hex = config.encoded();
+    let file = registry.data().join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data");
+    let good = std::fs::read(&file).expect("reads");
+    let mut bad = good.clone();
+    bad[3] ^= 1;
+    for bad in [&bad[..], &good[1..], b""] {
+        std::fs::write(&file, bad).expect("writes");
+        let error = load(&config).await.expect_err("is another blob");
+        assert_ne!(error.kind(), Kind::NotFound, "{error}");
+        assert!(error.to_string().starts_with("failed to load docker-image+blob://127.0.0.1:"), "{error}");
+    }
+    assert_eq!(fixture.left().await, (mounts, records));
 }
