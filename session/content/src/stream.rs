@@ -12,7 +12,7 @@ use crate::CHUNK;
 use crate::ingests::signed;
 use crate::service::{blocking, status_of};
 
-/// A part of a blob as messages. Nothing is read ahead, so that one message is held at most.
+/// A part of a blob as messages, of which one is held at most.
 pub(crate) async fn read_part(
     store: Arc<dyn ContentStore>,
     digest: Digest,
@@ -21,36 +21,53 @@ pub(crate) async fn read_part(
 ) -> Result<impl Stream<Item = Result<ReadContentResponse, Status>> + Send + use<>, Status> {
     let text = format!("Failed to read blob `{digest}`");
     let failed = move |error: std::io::Error| Status::internal(format!("{text}: {error}"));
-    let seek_failed = failed.clone();
-    let (reader, left) = blocking(move || {
+    let first_failed = failed.clone();
+    let start = blocking(move || {
         let length = store.info(&digest).map_err(|error| status_of(&error))?.size;
         let Some(rest) = length.checked_sub(offset) else {
             return Err(Status::out_of_range(format!("read past object length {length} bytes")));
         };
         let mut reader = store.open(&digest, None).map_err(|error| status_of(&error))?;
         if offset > 0 {
-            reader.seek(SeekFrom::Start(offset)).map_err(seek_failed)?;
+            reader.seek(SeekFrom::Start(offset)).map_err(&first_failed)?;
         }
-        Ok((reader, size.map_or(rest, |size| size.min(rest))))
+        // Go's clients ask for small parts, one call each: one visit of a thread is enough for such.
+        let part = Part { reader, sent: 0, left: size.map_or(rest, |size| size.min(rest)) };
+        part.read().map_err(first_failed)
     })
     .await?;
-    Ok(futures::stream::try_unfold((reader, 0, left), move |(reader, sent, left)| {
-        let failed = failed.clone();
-        async move {
-            if left == 0 {
-                return Ok(None);
+    let (first, part) = start;
+    let first = Some(first).filter(|chunk| !chunk.is_empty());
+    Ok(futures::stream::try_unfold((first, part, failed), |(first, part, failed)| async move {
+        let (data, part) = match first {
+            Some(first) => (first, part),
+            None if part.left == 0 => return Ok(None),
+            None => {
+                let failed = failed.clone();
+                blocking(move || part.read().map_err(failed)).await?
             }
-            let (reader, data) = blocking(move || read_chunk(reader, left).map_err(failed)).await?;
-            let (next, left) = (sent + data.len() as u64, left - data.len() as u64);
-            Ok(Some((ReadContentResponse { offset: signed(sent), data }, (reader, next, left))))
-        }
+        };
+        let offset = signed(part.sent - data.len() as u64);
+        Ok(Some((ReadContentResponse { offset, data }, (None, part, failed))))
     }))
 }
 
-fn read_chunk(mut reader: Box<dyn ReadBlob>, left: u64) -> std::io::Result<(Box<dyn ReadBlob>, Bytes)> {
-    let mut chunk = vec![0; usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)];
-    reader.read_exact(&mut chunk)?;
-    Ok((reader, chunk.into()))
+/// A part of a blob that is being read.
+struct Part {
+    reader: Box<dyn ReadBlob>,
+    sent: u64,
+    left: u64,
+}
+
+impl Part {
+    /// The next chunk.
+    fn read(mut self) -> std::io::Result<(Bytes, Self)> {
+        let len = usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK);
+        let mut chunk = vec![0; len];
+        self.reader.read_exact(&mut chunk)?;
+        (self.sent, self.left) = (self.sent + len as u64, self.left - len as u64);
+        Ok((chunk.into(), self))
+    }
 }
 
 /// Makes chunks of the best size for messages from those of a stream.
