@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use buildkit_cache::CacheManager;
+use buildkit_cache::{CacheManager, LayerOptions};
 use buildkit_errdefs::Kind;
 use buildkit_exporter::{Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance, Finalize};
 use buildkit_exporter_containerimage_exptypes::{key, option};
@@ -114,6 +114,11 @@ struct Instance {
 impl ExporterInstance for Instance {
     fn description(&self) -> String {
         "exporting to image".to_owned()
+    }
+
+    fn layers(&self) -> Option<LayerOptions> {
+        // Times are rewritten in layers that are there.
+        Some(LayerOptions { compression: self.options.commit.compression, rewrite: None })
     }
 
     async fn export(&self, cx: &ExportContext, result: &ExportResult) -> Result<Exported, Error> {

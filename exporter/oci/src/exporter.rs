@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use buildkit_cache::LayerOptions;
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_exporter::{Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance};
 use buildkit_exporter_containerimage::{CommitOptions, Committed, ImageWriter, parse_flag};
@@ -97,6 +98,11 @@ struct Instance {
 impl ExporterInstance for Instance {
     fn description(&self) -> String {
         format!("exporting to {} image format", self.variant)
+    }
+
+    fn layers(&self) -> Option<LayerOptions> {
+        // Times are rewritten in layers that are there.
+        Some(LayerOptions { compression: self.options.compression, rewrite: None })
     }
 
     async fn export(&self, cx: &ExportContext, result: &ExportResult) -> Result<Exported, Error> {

@@ -7,10 +7,13 @@ use std::time::SystemTime;
 use buildkit_cache::{CacheManager, CacheOptions, GcPolicy};
 use buildkit_cache_contenthash::ContentHasher;
 use buildkit_cache_metadata::{MetadataStore, SledOptions, SledStore};
+use buildkit_client_llb_sourceresolver::platform_of;
 use buildkit_executor_oci::DnsConfig;
 use buildkit_executor_runcexecutor::{Options as RuncOptions, RuncExecutor};
 use buildkit_exporter::ExporterRegistry;
+use buildkit_exporter_containerimage::{ImageExporter, ImageExporterOptions, ImageWriter};
 use buildkit_exporter_local::LocalExporter;
+use buildkit_exporter_oci::{OciExporter, Variant};
 use buildkit_exporter_tar::TarExporter;
 use buildkit_session::SessionManager;
 use buildkit_snapshot::Snapshotter;
@@ -18,6 +21,7 @@ use buildkit_solver_llbsolver_mounts::MountManager;
 use buildkit_solver_llbsolver_ops::OpServices;
 use buildkit_solver_pb::Platform;
 use buildkit_source::SourceRegistry;
+use buildkit_source_containerblob::BlobSource;
 use buildkit_source_containerimage::{LayoutSource, RegistrySource};
 use buildkit_source_local::LocalSource;
 use buildkit_util_appcontext as tasks;
@@ -104,9 +108,20 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
     sources.register(Arc::new(LocalSource::new(cache.clone(), checksums.clone())));
     sources.register(Arc::new(RegistrySource::new(cache.clone(), options.registries.clone())));
     sources.register(Arc::new(LayoutSource::new(cache.clone())));
+    sources.register(Arc::new(BlobSource::new(cache.clone(), options.registries.clone())));
     let mut exporters = ExporterRegistry::new();
     exporters.register(Arc::new(LocalExporter::new()));
     exporters.register(Arc::new(TarExporter::new()));
+    let default_platform = options.platforms.first().map(platform_of).unwrap_or_default();
+    let writer = ImageWriter::new(cache.clone(), default_platform.clone());
+    for variant in [Variant::Oci, Variant::Docker] {
+        exporters.register(Arc::new(OciExporter::new(writer.clone(), variant)));
+    }
+    exporters.register(Arc::new(ImageExporter::new(ImageExporterOptions {
+        cache: cache.clone(),
+        default_platform,
+        registries: options.registries.clone(),
+    })));
 
     let mounts = MountManager::open(cache.clone(), options.sessions.clone(), root.join("special"))
         .await

@@ -5,6 +5,7 @@ mod metrics;
 mod options;
 mod output;
 mod policy;
+mod registry_tls;
 mod secret;
 mod ssh;
 mod trace;
@@ -17,7 +18,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use buildkit_client::{Attach, BuildRequest, BuildResponse, Frontend};
 use buildkit_session_auth::{AuthService, CredentialProvider};
-use buildkit_session_auth_authprovider::{DockerAuth, DockerConfig};
+use buildkit_session_auth_authprovider::{DockerAuth, DockerConfig, HttpTokens};
 use buildkit_session_secrets::SecretsService;
 use buildkit_session_secrets_secretsprovider::Store;
 use buildkit_session_sshforward::SshService;
@@ -27,12 +28,12 @@ use buildkit_util_appcontext as tasks;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_progress::SolveStatus;
 use buildkit_util_progress_progressui::{Display, Mode, Settings, Terminal};
+use buildkit_util_resolver::{Limits, TokenClient};
 use prost::Message as _;
 use tokio::sync::mpsc;
 
 use crate::cli::{Build, Global};
 use crate::connect::connect;
-use crate::missing;
 
 use metrics::Metrics;
 use trace::TraceFile;
@@ -85,13 +86,12 @@ pub(crate) async fn run(global: &Global, args: &Build) -> Result<()> {
 
 /// What the flags ask for.
 fn request(args: &Build) -> Result<BuildRequest> {
-    if !args.registry_auth_tlscontext.is_empty() {
-        missing::service("build --registry-auth-tlscontext", "fetching of registry tokens")?;
-    }
-    // The registry's part of this client is not there yet, so that daemons fetch tokens themselves.
     let variable = |name: &str| std::env::var(name).ok();
+    let tls = registry_tls::parse(&args.registry_auth_tlscontext)?;
+    let user_agent = format!("buildctl/{}", buildkit_version::VERSION);
+    let tokens = HttpTokens::new(TokenClient::new(user_agent, tls, Limits::default()));
     let auth: Arc<dyn CredentialProvider> =
-        Arc::new(DockerAuth::new(DockerConfig::load(variable), None, variable));
+        Arc::new(DockerAuth::new(DockerConfig::load(variable), Some(Arc::new(tokens)), variable));
     let mut attach: Vec<Attach> = vec![Box::new(|session| {
         session.allow(AuthService::server(auth), AuthService::METHODS);
     })];
