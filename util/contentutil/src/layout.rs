@@ -1,14 +1,19 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use buildkit_util_cachedigest::Digest;
+use rustix::fs::{FlockOperation, flock};
 use walkdir::WalkDir;
 
 use crate::port::{BlobInfo, Check, ContentStore, Error, Expected, Ingester, ReadBlob};
 
+/// Start of the names of files that are written.
+const PREFIX: &str = "blob-";
+/// Age from which a file that nobody writes is a leftover; younger ones may be about to be locked.
+const LEFTOVER: Duration = Duration::from_secs(60);
 /// Directories of blobs that are looked into, by algorithm.
 const ALGORITHMS: &[&str] = &["sha256", "sha384", "sha512"];
 
@@ -16,11 +21,14 @@ const ALGORITHMS: &[&str] = &["sha256", "sha384", "sha512"];
 ///
 /// Nothing is made before something is stored, so that it may stand on a file system that cannot be written.
 /// Blobs may be symbolic links, as build tools make them. A blob that is damaged stays where it is: it is not
-/// ours to remove. Blobs are written to `ingest/<id>`, as containerd does, and renamed. Cheap to clone; any
-/// number of handles, of any process, may share the directory.
+/// ours to remove. Blobs are written into `ingest`, where containerd has them too, and renamed; what a process left there
+/// that was killed goes when the next one writes. Cheap to clone; any number of handles, of any process, may share the
+/// directory.
 #[derive(Clone, Debug)]
 pub struct LayoutStore {
     root: Arc<Path>,
+    /// Whether leftovers were looked for.
+    is_swept: Arc<AtomicBool>,
 }
 
 struct LayoutIngester {
@@ -33,7 +41,7 @@ struct LayoutIngester {
 impl LayoutStore {
     /// The blobs of the layout in `root`, which need not exist until something is stored.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into().into() }
+        Self { root: root.into().into(), is_swept: Arc::default() }
     }
 
     /// The directory.
@@ -43,6 +51,24 @@ impl LayoutStore {
 
     fn dir(&self, algorithm: &str) -> PathBuf {
         self.root.join("blobs").join(algorithm)
+    }
+
+    /// Removes files of processes that were killed: nobody has them locked.
+    fn sweep(&self, ingests: &Path) {
+        for entry in WalkDir::new(ingests).min_depth(1).max_depth(1).into_iter().flatten() {
+            let is_ours = entry.file_type().is_file()
+                && entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+            let age = entry.metadata().ok().and_then(|meta| meta.modified().ok()?.elapsed().ok());
+            if !is_ours || age.is_none_or(|age| age < LEFTOVER) {
+                continue;
+            }
+            let Ok(file) = fs_err::File::open(entry.path()) else { continue };
+            if flock(file.file(), FlockOperation::NonBlockingLockExclusive).is_ok()
+                && let Err(error) = fs_err::remove_file(entry.path())
+            {
+                tracing::debug!(%error, "unfinished blob not removed");
+            }
+        }
     }
 
     /// The file of a blob. The form of a digest of these algorithms makes it safe as a name.
@@ -89,10 +115,15 @@ impl ContentStore for LayoutStore {
         let failed = || Error::io(format!("start to store a blob in `{}`", self.root.display()));
         let ingests = self.root.join("ingest");
         fs_err::create_dir_all(&ingests).map_err(failed())?;
+        if !self.is_swept.swap(true, Ordering::Relaxed) {
+            self.sweep(&ingests);
+        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = ingests.join(format!("{pid}-{number}-{}", now.as_nanos()));
+        let path = ingests.join(format!("{PREFIX}{pid}-{number}-{}", now.as_nanos()));
         let file = fs_err::OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed())?;
+        // Ends with the file. Where files cannot be locked, nothing is ever taken for a leftover.
+        let _ = flock(file.file(), FlockOperation::NonBlockingLockExclusive);
         Ok(Box::new(LayoutIngester { store: self.clone(), path, file, check }))
     }
 

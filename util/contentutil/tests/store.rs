@@ -87,3 +87,30 @@ fn directories_of_others_are_left_as_they_are() {
     let strange = Digest::parse("md5:d41d8cd98f00b204e9800998ecf8427e").expect("has the form of a digest");
     assert!(matches!(store.info(&strange), Err(Error::Algorithm(_))));
 }
+
+#[test]
+fn leftovers_in_directories_of_others_go() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let ingests = dir.path().join("ingest");
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(&ingests)
+            .expect("ingest")
+            .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
+            .collect();
+        names.sort();
+        names
+    };
+    let mut written = LayoutStore::new(dir.path()).ingest(Expected::default()).expect("ingest");
+    let [in_use] = &names()[..] else { panic!("one file: {:?}", names()) };
+    for name in ["blob-1-0-old", "blob-1-0-new", "other"] {
+        std::fs::write(ingests.join(name), "x").expect("file");
+    }
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for name in ["blob-1-0-old", "other", in_use] {
+        std::fs::File::open(ingests.join(name)).expect("file").set_modified(old).expect("time");
+    }
+    drop(LayoutStore::new(dir.path()).ingest(Expected::default()).expect("ingest"));
+    assert_eq!(names(), ["blob-1-0-new", in_use, "other"]);
+    written.write_all(b"x").expect("write");
+    written.commit().expect("commit");
+}
