@@ -1,7 +1,7 @@
 //! A registry of the machine, for this test alone.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::http::{Response, Server, request};
 use crate::image::{Image, digest_of};
-use crate::registry_options::basic;
+use crate::registry_options::{Config, basic};
 use crate::{Authority, PASSWORD, RegistryAuth, RegistryOptions, Run, Running, TokenServer, USER, wait_for};
 
 /// A running `docker-registry` (Debian's package of the distribution registry) on the loopback interface; it ends with
@@ -44,6 +44,31 @@ impl Registry {
         let tokens = matches!(options.auth, RegistryAuth::Token)
             .then(|| TokenServer::start(options.authority.as_ref()));
         let more = options.config(dir.path(), tokens.as_ref());
+        Self::launch(dir, options, tokens, &more, answers)
+    }
+
+    /// Starts an empty registry with more of a configuration: `sections` beside those that it has, and `http`
+    /// in that of the server, both in YAML's flow style (`tls: {certificate: PATH, key: PATH}`).
+    ///
+    /// # Panics
+    /// When the program is not installed or does not listen.
+    pub fn configured(sections: &str, http: &str) -> Self {
+        let dir = tempfile::tempdir().expect("directory of the registry");
+        let http = if http.is_empty() { String::new() } else { format!(", {http}") };
+        let more = Config { http, sections: sections.to_owned() };
+        // How it speaks is the caller's business.
+        Self::launch(dir, RegistryOptions::default(), None, &more, |server| {
+            TcpStream::connect(server.address).is_ok()
+        })
+    }
+
+    fn launch(
+        dir: TempDir,
+        options: RegistryOptions,
+        tokens: Option<TokenServer>,
+        more: &Config,
+        is_up: impl Fn(&Server) -> bool,
+    ) -> Self {
         let tls = options.authority.as_ref().map(Authority::client);
         // Another process can take the port in between; the registry then ends and the next one is tried.
         for _ in 0..5 {
@@ -66,7 +91,7 @@ impl Registry {
             let server = Server { address, tls: tls.clone() };
             let up = wait_for("the registry", Duration::from_secs(60), || match running.ended() {
                 Some(_) => Some(false),
-                None => answers(&server).then_some(true),
+                None => is_up(&server).then_some(true),
             });
             if up {
                 return Self { running, server, dir, options, tokens };
