@@ -27,7 +27,7 @@ use crate::Limits;
 use crate::challenge::{Bearer, Challenge};
 use crate::error::{Attempt, Error};
 use crate::scope::Scopes;
-use crate::token::{CLIENT_ID, Fetch, check_realm};
+use crate::token::{CLIENT_ID, Fetch, PlainRealms, check_realm};
 
 /// How long it is believed who a session is; some stores give passwords that are good for five minutes.
 const KNOWN: Duration = Duration::from_secs(4 * 60 + 50);
@@ -347,7 +347,8 @@ impl Authorizer {
         let action = format!("token for {} ({})", request.scopes.join(" "), asking.attempt.action);
         let attempt = Attempt::new(asking.host, action);
         let has_secret = identity.user.as_ref().is_none_or(|user| !user.is_anonymous());
-        let realm = check_realm(&attempt, &request, has_secret, asking.is_plain)?;
+        let plain = if asking.is_plain { PlainRealms::All } else { PlainRealms::None };
+        let realm = check_realm(&attempt, &request, has_secret, plain)?;
         match (&identity.user, caller) {
             (None, Some(caller)) => {
                 let token = fetch_token(caller, &request).await;

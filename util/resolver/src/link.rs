@@ -334,20 +334,15 @@ fn speaks_http(error: &reqwest::Error, url: &Url) -> bool {
     }
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            if let Some(inner) = io.get_ref()
-                && let Some(tls) = inner.downcast_ref::<rustls::Error>()
-            {
-                return matches!(tls, rustls::Error::InvalidMessage(_));
-            }
-            if io.kind() == std::io::ErrorKind::ConnectionRefused {
-                return url.port().is_none();
-            }
-        }
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return matches!(tls, rustls::Error::InvalidMessage(_));
         }
-        next = error.source();
+        next = match error.downcast_ref::<std::io::Error>() {
+            Some(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => return url.port().is_none(),
+            // What is in it is not its source.
+            Some(io) => io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
     }
     false
 }

@@ -22,8 +22,18 @@ const DEFAULT_EXPIRATION: i64 = 60;
 /// What programs that ask for tokens are called.
 pub(crate) const CLIENT_ID: &str = "buildkit-client";
 
-/// Checks where a token is to come from. A realm must speak HTTPS, unless nothing is shown to it, or it is
-/// the registry's own host, or a plain registry and realm are both on this machine.
+/// Which realms that speak plain HTTP are shown credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PlainRealms {
+    /// None: the registry is asked over HTTPS.
+    None,
+    /// The registry's own host, and neighbours on this machine: it is not known how the registry is asked.
+    SameHost,
+    /// All: the registry itself is asked over plain HTTP.
+    All,
+}
+
+/// Checks where a token is to come from.
 ///
 /// # Errors
 /// Why nothing is sent there.
@@ -31,7 +41,7 @@ pub(crate) fn check_realm(
     attempt: &Attempt,
     request: &TokenRequest,
     has_secret: bool,
-    plain_registry: bool,
+    plain: PlainRealms,
 ) -> Result<Url, Error> {
     let refused = |reason: String| Error::refused(attempt, reason);
     let realm = Url::parse(&request.realm)
@@ -41,16 +51,17 @@ pub(crate) fn check_realm(
         return Err(refused(format!("realm on {host} has a user in its URL")));
     }
     let same_host = realm.host_str().is_some_and(|name| bare_name(name) == bare_name(&request.host));
-    let both_local = is_local(&host) && is_local(&request.host);
-    match realm.scheme() {
-        "https" => {}
-        "http" if !has_secret => {}
-        "http" if plain_registry && (same_host || both_local) => {}
-        "http" => return Err(refused(format!("credentials are not sent to {host} over plain HTTP"))),
-        other => return Err(refused(format!("realm with the scheme {other:?}"))),
+    let is_near = same_host || (is_local(&host) && is_local(&request.host));
+    match (realm.scheme(), plain) {
+        ("https", _) => {}
+        ("http", _) if !has_secret => {}
+        ("http", PlainRealms::All) => {}
+        ("http", PlainRealms::SameHost) if is_near => {}
+        ("http", _) => return Err(refused(format!("credentials are not sent to {host} over plain HTTP"))),
+        (other, _) => return Err(refused(format!("realm with the scheme {other:?}"))),
     }
     if !same_host {
-        tracing::debug!(registry = %request.host, realm = %host, "tokens come from another host");
+        tracing::info!(registry = %request.host, realm = %host, "tokens come from another host");
     }
     Ok(realm)
 }
@@ -200,5 +211,37 @@ impl Fetch<'_> {
         let expires_in = body.expires_in.map_or(0, |seconds| seconds.clamp(0.0, 1e9) as i64);
         let expires_in = if expires_in == 0 { DEFAULT_EXPIRATION } else { expires_in };
         Ok(Token { token, expires_in, issued_at: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a2_15_no_secrets_over_plain_http() {
+        use PlainRealms::{All, None, SameHost};
+        for (host, realm, has_secret, plain, expect) in [
+            ("reg.io", "https://auth.io/token", true, None, true),
+            ("reg.io", "http://auth.io/token", true, None, false),
+            ("reg.io", "http://reg.io/token", true, None, false),
+            ("reg.io", "http://auth.io/token", false, None, true),
+            ("reg.io", "http://auth.io/token", true, SameHost, false),
+            ("reg.io:5000", "http://reg.io:5001/token", true, SameHost, true),
+            ("reg.io", "http://reg.io.evil.io/token", true, SameHost, false),
+            ("reg.io", "http://127.0.0.1/token", true, SameHost, false),
+            ("localhost:5000", "http://127.0.0.1/token", true, SameHost, true),
+            ("reg.io", "http://auth.io/token", true, All, true),
+            ("reg.io", "https://me@auth.io/token", true, All, false),
+            ("reg.io", "https://me:pass@auth.io/token", false, All, false),
+            ("reg.io", "ftp://reg.io/token", false, All, false),
+            ("reg.io", "token", false, All, false),
+            ("reg.io", "", false, All, false),
+        ] {
+            let (host, realm) = (host.to_owned(), realm.to_owned());
+            let request = TokenRequest { host, realm, ..TokenRequest::default() };
+            let checked = check_realm(&Attempt::new("h", "x"), &request, has_secret, plain);
+            assert_eq!(checked.is_ok(), expect, "{request:?} {has_secret} {plain:?}");
+        }
     }
 }

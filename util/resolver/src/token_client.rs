@@ -7,7 +7,7 @@ use reqwest::Client;
 use crate::error::{Attempt, Error};
 use crate::registries::realm_client;
 use crate::tls::TlsFiles;
-use crate::token::{Fetch, check_realm};
+use crate::token::{Fetch, PlainRealms, check_realm};
 use crate::{Limits, one_line};
 
 /// Registries whose connections are kept.
@@ -31,7 +31,7 @@ impl TokenClient {
     }
 
     /// Fetches a token with these credentials, or one for anybody. They go to the realm that the request
-    /// names and nowhere else, and not over plain HTTP to another host than the registry's.
+    /// names and nowhere else, and not over plain HTTP to another host than the registry's own.
     ///
     /// # Errors
     /// What the realm says, or why it is not asked.
@@ -40,7 +40,7 @@ impl TokenClient {
         let scopes = one_line(&request.scopes.join(" "));
         let attempt = Attempt::new(one_line(&request.host), format!("fetch {kind} for {scopes}"));
         // Whether the registry itself speaks plain HTTP is known to the daemon, which asked it.
-        let realm = check_realm(&attempt, request, !user.is_anonymous(), true)?;
+        let realm = check_realm(&attempt, request, !user.is_anonymous(), PlainRealms::SameHost)?;
         let client = self.client(&request.host).await?;
         let fetch = Fetch { client: &client, limits: &self.limits, user_agent: &self.user_agent, attempt };
         fetch.token(&realm, request, user).await

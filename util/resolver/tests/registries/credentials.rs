@@ -174,12 +174,8 @@ async fn a2_15_places_of_uploads_take_nothing_along() {
 }
 
 #[tokio::test]
-async fn a2_15_realms_elsewhere() {
-    // The registry speaks plain HTTP on this machine, so its realm may be a neighbour, and it is shown what
-    // was made for the registry's own host. No realm over plain HTTP elsewhere is.
+async fn a2_15_realms_that_are_none() {
     for realm in [
-        "http://192.0.2.1/token",
-        "http://example.invalid/token",
         "ftp://127.0.0.1/token",
         "http://user:pass@127.0.0.1/token",
         "token",

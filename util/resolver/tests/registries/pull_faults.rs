@@ -282,7 +282,8 @@ async fn resolves(
 async fn b_16_head_and_get_differ() {
     let right = Descriptor::of(media_type::OCI_MANIFEST, &manifest());
     // Headers that say nothing, and registries that know no HEAD.
-    let scripts: [fn(&Request, &[u8]) -> Option<Reply>; 5] = [
+    type Script = fn(&Request, &[u8]) -> Option<Reply>;
+    let scripts: [Script; 5] = [
         |_, _| None,
         |request, _| (request.method == "HEAD").then(|| Reply::new(405)),
         |request, bytes| {

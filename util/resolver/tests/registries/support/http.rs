@@ -24,10 +24,6 @@ impl Request {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn has_query(&self, pair: &str) -> bool {
-        self.query.split('&').any(|found| found == pair)
-    }
-
     pub fn is(&self, method: &str, part: &str) -> bool {
         self.method == method && self.path.contains(part)
     }
@@ -60,23 +56,16 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub end: End,
-    /// Announced instead of the length of the body.
-    pub length: Option<usize>,
 }
 
 impl Reply {
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), end: End::Whole, length: None }
+        Self { status, headers: Vec::new(), body: Vec::new(), end: End::Whole }
     }
 
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.into()));
-        self
-    }
-
-    pub fn without(mut self, name: &str) -> Self {
-        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self
     }
 
@@ -87,11 +76,6 @@ impl Reply {
 
     pub fn end(mut self, end: End) -> Self {
         self.end = end;
-        self
-    }
-
-    pub fn length(mut self, length: usize) -> Self {
-        self.length = Some(length);
         self
     }
 }
@@ -183,7 +167,7 @@ async fn serve(
     }
     let has_length = reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     if reply.status != 204 && !has_length {
-        head.push_str(&format!("Content-Length: {}\r\n", reply.length.unwrap_or(reply.body.len())));
+        head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
     }
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).await?;

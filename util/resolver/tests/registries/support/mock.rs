@@ -70,10 +70,6 @@ impl Mock {
         state.manifests.get(&(repository.to_owned(), object.to_owned())).map(|(_, bytes)| bytes.clone())
     }
 
-    pub fn forget_uploads(&self) {
-        self.state.lock().uploads.clear();
-    }
-
     pub fn requests(&self) -> Vec<Request> {
         self.state.lock().requests.clone()
     }

@@ -2,6 +2,7 @@
 
 mod http;
 mod mock;
+mod tls;
 mod users;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use buildkit_util_resolver::{Access, Limits, Registries, RegistryOptions, Reposi
 
 pub use http::{End, Reply, Request};
 pub use mock::{Mock, NO_SCRIPT};
+pub use tls::{Certificates, Front};
 pub use users::{Session, Users, open};
 
 /// Rounds of each kind of fault.
