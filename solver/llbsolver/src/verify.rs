@@ -47,12 +47,15 @@ pub(crate) fn check_platforms<R>(
         return Ok(Vec::new());
     }
     let delivered: Vec<Platform> = match mapping {
-        Some(json) => Platforms::parse(json)
-            .map_err(|error| format!("failed to parse platforms of the result: {error}"))?
-            .platforms
-            .iter()
-            .map(|entry| from_json(&entry.platform))
-            .collect(),
+        Some(json) => {
+            let platforms = Platforms::parse(json)
+                .map_err(|error| format!("failed to parse platforms of the result: {error}"))?
+                .platforms;
+            if platforms.is_empty() {
+                return Err("invalid empty platforms index for exporter".to_owned());
+            }
+            platforms.iter().map(|entry| from_json(&entry.platform)).collect()
+        }
         None => {
             let config = result.metadata.get(IMAGE_CONFIG_KEY);
             let config = config.and_then(|json| serde_json::from_slice(json).ok());
@@ -181,5 +184,15 @@ mod tests {
             check_platforms(&["x/y".to_owned()], &Platform::new("linux", "amd64"), &empty),
             Ok(vec![])
         );
+    }
+
+    #[test]
+    fn a_list_of_nothing_is_refused() {
+        for json in ["null", "{}", r#"{"Platforms":null}"#] {
+            let metadata = BTreeMap::from([(PLATFORMS_KEY.to_owned(), json.into())]);
+            let result = BuildResult { metadata, ..BuildResult::single(Some(())) };
+            let error = check_platforms(&[], &Platform::default(), &result).expect_err(json);
+            assert_eq!(error, "invalid empty platforms index for exporter");
+        }
     }
 }

@@ -1,4 +1,4 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Metadata key of the list of platforms of a result with several refs.
 pub const PLATFORMS_KEY: &str = "refs.platforms";
@@ -7,8 +7,12 @@ pub const PLATFORMS_KEY: &str = "refs.platforms";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platforms {
     /// One entry per ref.
-    #[serde(rename = "Platforms", default)]
+    #[serde(rename = "Platforms", default, deserialize_with = "null_is_default")]
     pub platforms: Vec<PlatformEntry>,
+}
+
+fn null_is_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PlatformEntry>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Which ref is for which platform.
@@ -28,6 +32,7 @@ impl Platforms {
     /// # Errors
     /// When it is not the JSON of a list of platforms.
     pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
+        // Go writes `null` for what was never set.
+        serde_json::from_slice(json).map(Option::unwrap_or_default)
     }
 }
