@@ -77,14 +77,14 @@ impl Reference {
             Some((path, tag)) => (path, Some(tag)),
             None => (name, None),
         };
-        if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(ParseError::UpperCase(path.to_owned()));
-        }
         let path = if domain == DEFAULT_DOMAIN && !path.contains('/') {
             format!("{OFFICIAL}{path}")
         } else {
             path.to_owned()
         };
+        if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(ParseError::UpperCase(path));
+        }
         if !is_domain(domain)
             || !path.split('/').all(is_path_component)
             || tag.is_some_and(|tag| !is_tag(tag))
@@ -264,7 +264,7 @@ mod tests {
         for (text, expect) in [
             ("", ParseError::Format),
             (HEX, ParseError::Hexadecimal(HEX.to_owned())),
-            ("Busybox", ParseError::UpperCase("Busybox".to_owned())),
+            ("Busybox", ParseError::UpperCase("library/Busybox".to_owned())),
             ("a/B", ParseError::UpperCase("a/B".to_owned())),
             ("a:b:c", ParseError::Format),
             ("a//b", ParseError::Format),
