@@ -229,8 +229,8 @@ impl Inner {
         }
     }
 
-    /// Removes blobs that no record names, that nobody holds, and that are not new.
-    pub(crate) async fn sweep(&self) {
+    /// Removes blobs that no record names, that nobody holds, and that were not stored within `kept`.
+    pub(crate) async fn sweep(&self, kept: Duration) {
         let content = self.content.clone();
         let listed = match spawn_blocking(move || content.list()).await {
             Ok(Ok(listed)) => listed,
@@ -238,7 +238,7 @@ impl Inner {
             Err(error) => return tracing::warn!(%error, "blobs not listed"),
         };
         let now = (self.clock)();
-        let is_old = |stored_at| now.duration_since(stored_at).is_ok_and(|age| age > KEPT);
+        let is_old = |stored_at| now.duration_since(stored_at).is_ok_and(|age| age >= kept);
         let unused: Vec<Digest> = {
             let graph = self.graph.lock();
             let old = listed.into_iter().filter(|info| is_old(info.stored_at));

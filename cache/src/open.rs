@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, KEPT};
 use crate::layers::Makes;
 use crate::manager::{CacheOptions, Cleanup, Inner};
 use crate::record::{Graph, Parents, Record, State};
@@ -263,7 +263,7 @@ async fn clean(inner: &Weak<Inner>, snapshotter: &Arc<dyn Snapshotter>, cleanup:
         }
         Cleanup::SweepBlobs => {
             if let Some(inner) = inner.upgrade() {
-                inner.sweep().await;
+                inner.sweep(KEPT).await;
             }
         }
         Cleanup::RemoveOrphans(orphans) => {

@@ -1,9 +1,11 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use buildkit_cache_metadata::Batch;
 use buildkit_util_appcontext::spawn_blocking;
 use buildkit_util_disk::{Space, space};
 
+use crate::blobs::KEPT;
 use crate::gc::plan;
 use crate::manager::{Inner, uncancelled};
 use crate::record::{Graph, Record, State};
@@ -19,7 +21,9 @@ pub(crate) async fn prune(
     mut on_freed: impl FnMut(UsageRecord) + Send,
 ) -> Result<(), Error> {
     let _one = inner.pruning.lock().await;
-    inner.sweep().await;
+    // What is kept because images that were used lately may be used again goes when everything is to go.
+    let everything = policies.iter().any(|policy| policy.all && policy.keep_duration.is_zero());
+    inner.sweep(if everything { Duration::ZERO } else { KEPT }).await;
     for _ in 0..ATTEMPTS {
         inner.measure_all().await;
         let space = disk_space(inner, policies).await?;

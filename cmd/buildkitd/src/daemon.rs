@@ -1,5 +1,6 @@
 //! The daemon's life: lock, listen, open, serve, drain.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,7 +11,9 @@ use buildkit_control::{Control, NoTraces};
 use buildkit_control_gateway::GatewayService;
 use buildkit_frontend_gateway_pb::llb_bridge_server::LlbBridgeServer;
 use buildkit_session::MAX_MESSAGE_SIZE;
+use buildkit_session_content::ContentService;
 use buildkit_util_appcontext::{self as tasks, shutdown_signals};
+use buildkit_util_contentutil::ReadOnly;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 
@@ -18,7 +21,7 @@ use crate::WorkerKinds;
 use crate::listen::{bind, serve};
 use crate::lock::lock_root;
 use crate::settings::Settings;
-use crate::wire::wire;
+use crate::wire::{Daemon, wire};
 
 /// How long running builds may go on after the first signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -33,7 +36,7 @@ pub(crate) async fn run(settings: Settings, kinds: WorkerKinds) -> anyhow::Resul
     // Clients that come while the stores are opened wait in the listeners' queues.
     let listeners = bind(&settings.config.grpc).await?;
     let daemon = wire(&settings, kinds).await?;
-    let routes = routes(&daemon.control, &daemon.gateway).await?;
+    let routes = routes(&daemon).await?;
 
     let stop = CancellationToken::new();
     let addresses = settings.config.grpc.address.join(", ");
@@ -77,10 +80,8 @@ async fn drain(control: &Control, second: &CancellationToken) {
     }
 }
 
-async fn routes(
-    control: &Control,
-    gateway: &buildkit_control_gateway::ActiveBuilds,
-) -> anyhow::Result<Routes> {
+async fn routes(daemon: &Daemon) -> anyhow::Result<Routes> {
+    let Daemon { control, gateway, content, .. } = daemon;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let mut routes = RoutesBuilder::default();
@@ -96,6 +97,7 @@ async fn routes(
                 .max_decoding_message_size(MAX_MESSAGE_SIZE)
                 .max_encoding_message_size(MAX_MESSAGE_SIZE),
         )
+        .add_service(ContentService::of_daemon(Arc::new(ReadOnly(content.clone()))).service())
         .add_service(TraceServiceServer::new(NoTraces).max_decoding_message_size(MAX_MESSAGE_SIZE))
         .add_service(health);
     Ok(routes.routes())

@@ -18,6 +18,7 @@ use buildkit_solver_llbsolver_ops::LlbDomain;
 use buildkit_solver_pb::{Platform, caps};
 use buildkit_solver_sledcachestorage::{PersistentKeyStore, PersistentKeyStoreOptions};
 use buildkit_util_appcontext as tasks;
+use buildkit_util_contentutil::ContentStore;
 use buildkit_util_entitlements::Entitlements;
 use buildkit_util_resolver::{KeyPair, Registries, RegistryConfig, RegistryOptions};
 use buildkit_worker::{Worker, WorkerController};
@@ -31,6 +32,8 @@ pub(crate) struct Daemon {
     pub(crate) control: Control,
     pub(crate) gateway: ActiveBuilds,
     pub(crate) workers: WorkerController,
+    /// Blobs of the default worker.
+    pub(crate) content: Arc<dyn ContentStore>,
 }
 
 /// Opens everything that the settings name.
@@ -72,7 +75,8 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
         llb_caps,
         frontend_caps: frontend_caps(buildkit_frontend_gateway_pb::caps::list()),
     });
-    Ok(Daemon { control, gateway, workers })
+    let content = worker.cache().content().clone();
+    Ok(Daemon { control, gateway, workers, content })
 }
 
 fn host_platform() -> Platform {

@@ -30,6 +30,8 @@ type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Clone)]
 pub struct ContentService {
     stores: Arc<BTreeMap<String, Served>>,
+    /// The store of calls that name none.
+    default: Option<Served>,
 }
 
 #[derive(Clone)]
@@ -47,7 +49,13 @@ impl ContentService {
     /// and `export` for an image that is exported.
     pub fn new(stores: BTreeMap<String, Arc<dyn ContentStore>>) -> Self {
         let served = |store| Served { store, ingests: Arc::default() };
-        Self { stores: Arc::new(stores.into_iter().map(|(name, store)| (name, served(store))).collect()) }
+        let stores = stores.into_iter().map(|(name, store)| (name, served(store))).collect();
+        Self { stores: Arc::new(stores), default: None }
+    }
+
+    /// Serves one store, whatever name calls have for it: that of a daemon, to its clients.
+    pub fn of_daemon(store: Arc<dyn ContentStore>) -> Self {
+        Self { stores: Arc::default(), default: Some(Served { store, ingests: Arc::default() }) }
     }
 
     /// The gRPC service, for [`SessionServer::allow`](buildkit_session::SessionServer::allow).
@@ -58,6 +66,9 @@ impl ContentService {
     }
 
     fn choose(&self, metadata: &MetadataMap) -> Result<Served, Status> {
+        if let Some(default) = &self.default {
+            return Ok(default.clone());
+        }
         let id = metadata.get(STORE_ID_HEADER).ok_or_else(|| {
             Status::invalid_argument(format!("request lacks metadata {STORE_ID_HEADER:?}: invalid argument"))
         })?;

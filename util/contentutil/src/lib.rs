@@ -16,7 +16,7 @@ pub mod testsuite;
 pub use layout::LayoutStore;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
-pub use port::{BlobInfo, ContentStore, Error, Expected, Ingester, ReadBlob};
+pub use port::{BlobInfo, ContentStore, Error, Expected, Ingester, ReadBlob, ReadOnly};
 pub use provider::{
     BlobStream, MultiProvider, Provider, Remote, StoreProvider, StreamReader, fetch, read_all, store_bytes,
 };

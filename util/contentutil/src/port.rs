@@ -170,6 +170,38 @@ pub trait ContentStore: Send + Sync + 'static {
     fn list(&self) -> Result<Vec<BlobInfo>, Error>;
 }
 
+/// A store that others may look at and not change.
+pub struct ReadOnly(pub std::sync::Arc<dyn ContentStore>);
+
+impl ReadOnly {
+    fn refused<T>() -> Result<T, Error> {
+        let reason = io::Error::new(io::ErrorKind::PermissionDenied, "the content store is read-only");
+        Err(Error::io("change the content store")(reason))
+    }
+}
+
+impl ContentStore for ReadOnly {
+    fn info(&self, digest: &Digest) -> Result<BlobInfo, Error> {
+        self.0.info(digest)
+    }
+
+    fn open(&self, digest: &Digest, size: Option<u64>) -> Result<Box<dyn ReadBlob>, Error> {
+        self.0.open(digest, size)
+    }
+
+    fn ingest(&self, _expected: Expected) -> Result<Box<dyn Ingester>, Error> {
+        Self::refused()
+    }
+
+    fn delete(&self, _digest: &Digest) -> Result<(), Error> {
+        Self::refused()
+    }
+
+    fn list(&self) -> Result<Vec<BlobInfo>, Error> {
+        self.0.list()
+    }
+}
+
 /// Counts and hashes what is written, and checks it against what is expected.
 pub(crate) struct Check {
     expected: Expected,
