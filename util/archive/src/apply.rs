@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use buildkit_util_compression::Limits;
-use buildkit_util_overlay::{OPAQUE_XATTRS, Stack};
+use buildkit_util_overlay::Stack;
 use buildkit_util_system::{FileKind, Root, Timestamp};
 use rustix::fs::{AtFlags, FileType, linkat, makedev};
 use rustix::io::Errno;
@@ -97,6 +97,7 @@ pub fn apply_layer(root: &Path, input: &mut dyn Read, options: &ApplyOptions<'_>
         hasher: RandomState::new(),
         dirs: Vec::new(),
         applied: Applied::default(),
+        root_is_opaque: false,
     };
     while let Some(mut header) = reader.entry()? {
         if options.windows && !windows::unwrap(&mut header) {
@@ -105,28 +106,32 @@ pub fn apply_layer(root: &Path, input: &mut dyn Read, options: &ApplyOptions<'_>
         applier.entry(&header, &mut reader)?;
     }
     applier.finish()?;
+    if let (true, Some(lower)) = (applier.root_is_opaque, options.lower) {
+        applier.hide_root(lower)?;
+    }
     reader.drain()?;
     Ok(applier.applied)
 }
 
-struct Applier<'a> {
+pub(crate) struct Applier<'a> {
     path: &'a Path,
-    parents: Parents<'a>,
-    options: &'a ApplyOptions<'a>,
+    pub(crate) parents: Parents<'a>,
+    pub(crate) options: &'a ApplyOptions<'a>,
     /// Hashes of what this layer has put into the tree, by parent directory and name: an opaque directory keeps
     /// that. Only for [`Whiteouts::Remove`].
-    written: HashSet<u64>,
+    pub(crate) written: HashSet<u64>,
     hasher: RandomState,
     /// Directories whose times are set when all is in place: path, inode if it is known, times.
     dirs: Vec<(PathBuf, Option<u64>, (Timestamp, Timestamp))>,
     applied: Applied,
+    pub(crate) root_is_opaque: bool,
 }
 
 /// Where an entry goes.
-struct Place {
-    path: PathBuf,
-    parent: Rc<Parent>,
-    name: OsString,
+pub(crate) struct Place {
+    pub path: PathBuf,
+    pub parent: Rc<Parent>,
+    pub name: OsString,
 }
 
 impl Applier<'_> {
@@ -290,49 +295,7 @@ impl Applier<'_> {
         }
     }
 
-    fn hide(&mut self, place: &Place) -> Result<(), Error> {
-        self.remove(place)?;
-        if self.is_overlay() {
-            let Place { path, parent, name } = place;
-            match place::node(parent, name, path, FileType::CharacterDevice, makedev(0, 0)) {
-                Err(Failure::Exists) => return Err(Error::io("hide", path, Errno::EXIST)),
-                Err(Failure::Other(error)) => return Err(error),
-                Ok(()) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn make_opaque(&mut self, place: &Place) -> Result<(), Error> {
-        let Place { path, parent, .. } = place;
-        let dir = path.parent().unwrap_or(Path::new(""));
-        if self.is_overlay() {
-            let handle = parent.root.resolve("").map_err(|error| fail("open", dir, error))?;
-            return self.set_opaque(&handle, dir);
-        }
-        self.parents.forget();
-        self.keep_written(&parent.root, parent.inode, dir).map(drop)
-    }
-
-    /// Removes what this layer has not put into a directory, and tells whether it has put something there.
-    fn keep_written(&self, dir: &Root, inode: u64, path: &Path) -> Result<bool, Error> {
-        let mut kept = false;
-        for entry in dir.read_dir("").map_err(|error| fail("read", path, error))? {
-            let stat = dir.lstat(&entry.name).map_err(|error| fail("read", path, error))?;
-            let mut keep = self.written.contains(&self.hash(inode, &entry.name));
-            if stat.is_dir() {
-                let below = dir.sub_root(&entry.name).map_err(|error| fail("open", path, error))?;
-                keep |= self.keep_written(&below, stat.ino, &path.join(&entry.name))?;
-            }
-            if !keep {
-                dir.remove_all(&entry.name).map_err(|error| fail("remove", path, error))?;
-            }
-            kept |= keep;
-        }
-        Ok(kept)
-    }
-
-    fn remove(&mut self, place: &Place) -> Result<(), Error> {
+    pub(crate) fn remove(&mut self, place: &Place) -> Result<(), Error> {
         let Place { path, parent, name } = place;
         let stat = place::stat(parent, name).map_err(|error| Error::io("find", path, error))?;
         let Some(stat) = stat else { return Ok(()) };
@@ -342,18 +305,11 @@ impl Applier<'_> {
         parent.root.remove_all(name).map_err(|error| fail("remove", path, error))
     }
 
-    fn set_opaque(&self, handle: &buildkit_util_system::Handle, path: &Path) -> Result<(), Error> {
-        let userxattr = self.options.whiteouts == Whiteouts::Overlay { userxattr: true };
-        handle
-            .set_xattr(OPAQUE_XATTRS[usize::from(userxattr)], b"y")
-            .map_err(|error| fail("make opaque", path, error))
-    }
-
-    fn is_overlay(&self) -> bool {
+    pub(crate) fn is_overlay(&self) -> bool {
         matches!(self.options.whiteouts, Whiteouts::Overlay { .. })
     }
 
-    fn hash(&self, parent: u64, name: &OsStr) -> u64 {
+    pub(crate) fn hash(&self, parent: u64, name: &OsStr) -> u64 {
         self.hasher.hash_one((parent, name))
     }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::io::Read;
 
 use crate::encode::{BLOCK, MAX_SPECIAL};
+use crate::parse::parse_numeric;
 use crate::pax::{SPARSE_MAP, number};
-use crate::reader::parse_numeric;
 use crate::{Header, Malformed};
 
 /// A part of a file that has data.

@@ -29,7 +29,27 @@ fn apply(case: &Case, overlay: bool) -> Result<Vec<String>, String> {
     let result = apply_layer(&upper.path(), &mut layer.as_slice(), &options);
     assert_eq!(listing(&lower), before, "{}: the layer below changed", case.name);
     let stack = Stack::new(vec![upper.path(), below.path()]).expect("stack");
-    result.map(|_| listing(&stack)).map_err(|error| error.to_string())
+    result.map_err(|error| error.to_string())?;
+    let seen = listing(&stack);
+    assert_eq!(
+        mounted(&tree, &upper.path(), &below.path()),
+        seen,
+        "{}: the kernel sees another tree",
+        case.name
+    );
+    Ok(seen)
+}
+
+/// What the kernel shows of two layers.
+fn mounted(tree: &Tree, upper: &Path, lower: &Path) -> Vec<String> {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    let target = tree.dir("mounted").path();
+    let options = format!("lowerdir={}:{}", upper.display(), lower.display());
+    let options = std::ffi::CString::new(options).expect("no NUL");
+    mount("overlay", &target, "overlay", MountFlags::RDONLY, options.as_c_str()).expect("mounts");
+    let seen = listing(&Stack::new(vec![target.clone()]).expect("stack"));
+    unmount(&target, UnmountFlags::DETACH).expect("unmounts");
+    seen
 }
 
 struct Canary(Vec<String>);
