@@ -1,6 +1,6 @@
 //! What changes between two trees, in the order and with the detail of the original's differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -32,49 +32,84 @@ pub(crate) fn changes(lower: Option<&Stack>, upper: Option<&Stack>, tell: Tell<'
         stack.map(Stack::root).transpose().map_err(|error| Error::io("read", "/", error))
     };
     let below = lower.map_or(&[][..], Stack::layers);
-    let mut walk = Walk { path: PathBuf::new(), hide_whiteouts: false, tell };
-    match upper.map(Stack::layers) {
-        Some([top, rest @ ..]) if rest == below => walk.layer(top, root(lower)?.as_ref()),
-        _ => walk.trees(root(lower)?.as_ref(), root(upper)?.as_ref()),
+    let mut walk = Walk { path: PathBuf::new(), tell };
+    let first = match upper.map(Stack::layers) {
+        Some([top, rest @ ..]) if rest == below => Some(walk.layer(top, root(lower)?)?),
+        _ => walk.trees(root(lower)?.as_ref(), root(upper)?.as_ref(), false)?,
+    };
+    // Trees may be deeper than the stack of a thread.
+    let mut open: Vec<Level> = first.into_iter().collect();
+    while let Some(level) = open.last_mut() {
+        match walk.next(level)? {
+            Some(Some(below)) => open.push(below),
+            Some(None) => drop(walk.path.pop()),
+            None => {
+                open.pop();
+                walk.path.pop();
+            }
+        }
     }
+    Ok(())
 }
 
 pub(crate) fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
+/// A directory that is being compared.
+enum Level {
+    /// One layer on top of what is below it.
+    Layer { dir: PathBuf, below: Option<Dir>, names: std::vec::IntoIter<OsString> },
+    /// Two trees.
+    Trees {
+        files: btree_map::IntoIter<OsString, (Option<Node>, Option<Node>)>,
+        /// The upper one is a single layer, which shows its whiteouts.
+        hide_whiteouts: bool,
+    },
+}
+
 struct Walk<'t> {
     path: PathBuf,
-    /// The upper tree is a single layer, which shows its whiteouts.
-    hide_whiteouts: bool,
     tell: Tell<'t>,
 }
 
 impl Walk<'_> {
     /// What a layer's directory has on top of what is below it.
-    fn layer(&mut self, dir: &Path, below: Option<&Dir>) -> Result<(), Error> {
-        for name in self.names(dir)? {
-            self.path.push(&name);
-            self.layer_file(&dir.join(&name), below.map(|below| below.lookup(&name)).transpose())?;
-            self.path.pop();
-        }
-        Ok(())
+    fn layer(&self, dir: &Path, below: Option<Dir>) -> Result<Level, Error> {
+        Ok(Level::Layer { dir: dir.to_owned(), below, names: self.names(dir)?.into_iter() })
     }
 
-    fn layer_file(&mut self, source: &Path, below: io::Result<Option<Option<Node>>>) -> Result<(), Error> {
-        let below = below.map_err(|error| self.fail(error))?.flatten();
+    /// Tells of the next file in a directory; gives what is below it if it is a directory.
+    fn next(&mut self, level: &mut Level) -> Result<Option<Option<Level>>, Error> {
+        match level {
+            Level::Layer { dir, below, names } => {
+                let Some(name) = names.next() else { return Ok(None) };
+                self.path.push(&name);
+                let below = below.as_ref().map(|below| below.lookup(&name)).transpose();
+                let below = below.map_err(|error| self.fail(error))?.flatten();
+                self.layer_file(&dir.join(&name), below).map(Some)
+            }
+            Level::Trees { files, hide_whiteouts } => {
+                let Some((name, (lower, upper))) = files.next() else { return Ok(None) };
+                self.path.push(&name);
+                self.tree_file(lower.as_ref(), upper.as_ref(), *hide_whiteouts).map(Some)
+            }
+        }
+    }
+
+    fn layer_file(&mut self, source: &Path, below: Option<Node>) -> Result<Option<Level>, Error> {
         let stat = rustix::fs::lstat(source).map_err(|error| self.fail(error))?;
         if is_whiteout(&stat) {
-            return match below {
-                Some(_) => (self.tell)(Change::Delete { path: &self.path }),
-                None => Ok(()),
-            };
+            if below.is_some() {
+                (self.tell)(Change::Delete { path: &self.path })?;
+            }
+            return Ok(None);
         }
         if !self.is_same(below.as_ref(), source, &stat)? {
             (self.tell)(Change::Put { path: &self.path, source, stat: &stat })?;
         }
         if file_type(&stat) != FileType::Directory {
-            return Ok(());
+            return Ok(None);
         }
         if has_redirect(source).map_err(|error| self.fail(error))? {
             return Err(Error::refused(&self.path, "a layer that moves directories cannot be archived"));
@@ -83,19 +118,21 @@ impl Walk<'_> {
             Some(below) if is_opaque(source).map_err(|error| self.fail(error))? => {
                 let view = Stack::new(vec![source.to_owned()]).and_then(|stack| stack.root());
                 let view = view.map_err(|error| self.fail(error))?;
-                self.hide_whiteouts = true;
-                self.trees(below.dir.as_ref(), Some(&view))?;
-                self.hide_whiteouts = false;
-                Ok(())
+                self.trees(below.dir.as_ref(), Some(&view), true)
             }
-            below => self.layer(source, below.and_then(|below| below.dir).as_ref()),
+            below => self.layer(source, below.and_then(|below| below.dir)).map(Some),
         }
     }
 
     /// What changes from one tree to another.
-    fn trees(&mut self, lower: Option<&Dir>, upper: Option<&Dir>) -> Result<(), Error> {
+    fn trees(
+        &self,
+        lower: Option<&Dir>,
+        upper: Option<&Dir>,
+        hide_whiteouts: bool,
+    ) -> Result<Option<Level>, Error> {
         if lower == upper {
-            return Ok(());
+            return Ok(None);
         }
         let mut both: BTreeMap<OsString, (Option<Node>, Option<Node>)> = BTreeMap::new();
         let entries = |dir: Option<&Dir>| dir.map_or_else(|| Ok(BTreeMap::new()), Dir::entries);
@@ -105,32 +142,36 @@ impl Walk<'_> {
         for (name, node) in entries(upper).map_err(|error| self.fail(error))? {
             both.entry(name).or_default().1 = Some(node);
         }
-        for (name, (lower, upper)) in both {
-            self.path.push(&name);
-            self.tree_file(lower.as_ref(), upper.as_ref())?;
-            self.path.pop();
-        }
-        Ok(())
+        Ok(Some(Level::Trees { files: both.into_iter(), hide_whiteouts }))
     }
 
-    fn tree_file(&mut self, lower: Option<&Node>, upper: Option<&Node>) -> Result<(), Error> {
-        let gone = |walk: &mut Self| match lower {
-            Some(_) => (walk.tell)(Change::Delete { path: &walk.path }),
-            None => Ok(()),
+    fn tree_file(
+        &mut self,
+        lower: Option<&Node>,
+        upper: Option<&Node>,
+        hide_whiteouts: bool,
+    ) -> Result<Option<Level>, Error> {
+        let found = match upper {
+            Some(upper) => {
+                let stat = rustix::fs::lstat(&upper.path).map_err(|error| self.fail(error))?;
+                Some((upper, stat)).filter(|(_, stat)| !(hide_whiteouts && is_whiteout(stat)))
+            }
+            None => None,
         };
-        let Some(upper) = upper else { return gone(self) };
-        let stat = rustix::fs::lstat(&upper.path).map_err(|error| self.fail(error))?;
-        if self.hide_whiteouts && is_whiteout(&stat) {
-            return gone(self);
-        }
+        let Some((upper, stat)) = found else {
+            if lower.is_some() {
+                (self.tell)(Change::Delete { path: &self.path })?;
+            }
+            return Ok(None);
+        };
         if !self.is_same(lower, &upper.path, &stat)? {
             (self.tell)(Change::Put { path: &self.path, source: &upper.path, stat: &stat })?;
         } else if stat.st_nlink > 1 && upper.dir.is_none() {
             (self.tell)(Change::Same { path: &self.path, stat: &stat })?;
         }
         match &upper.dir {
-            Some(dir) => self.trees(lower.and_then(|node| node.dir.as_ref()), Some(dir)),
-            None => Ok(()),
+            Some(dir) => self.trees(lower.and_then(|node| node.dir.as_ref()), Some(dir), hide_whiteouts),
+            None => Ok(None),
         }
     }
 

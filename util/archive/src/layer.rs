@@ -187,10 +187,7 @@ impl LayerWriter<'_> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty())
             && !self.dirs.contains(parent)
         {
-            self.dirs.insert(parent.to_owned());
-            let source = self.source_of(parent)?;
-            let stat = rustix::fs::lstat(&source).map_err(|error| Error::io("read", parent, error))?;
-            self.put(parent, &source, &stat)?;
+            self.parents(parent)?;
         }
         if header.kind == kind::DIRECTORY {
             self.dirs.insert(path.to_owned());
@@ -203,11 +200,22 @@ impl LayerWriter<'_> {
         self.tar.entry(&header)
     }
 
-    /// Where a directory of the upper tree is.
-    fn source_of(&self, dir: &Path) -> Result<PathBuf, Error> {
-        let upper = self.upper.map(|upper| upper.lookup(dir)).transpose();
-        let node = upper.map_err(|error| Error::io("read", dir, error))?.flatten();
-        node.map(|node| node.path).ok_or_else(|| Error::Changed(dir.to_owned()))
+    /// Writes a directory and those above it, the outermost first.
+    fn parents(&mut self, path: &Path) -> Result<(), Error> {
+        let fail = |error| Error::io("read", path, error);
+        let mut dir = self.upper.map(Stack::root).transpose().map_err(fail)?;
+        let mut above = PathBuf::new();
+        for name in path {
+            above.push(name);
+            let node = dir.map(|dir| dir.lookup(name)).transpose().map_err(fail)?.flatten();
+            let node = node.ok_or_else(|| Error::Changed(above.clone()))?;
+            if self.dirs.insert(above.clone()) {
+                let stat = rustix::fs::lstat(&node.path).map_err(|error| fail(error.into()))?;
+                self.put(&above, &node.path, &stat)?;
+            }
+            dir = node.dir;
+        }
+        Ok(())
     }
 
     fn content(&mut self, path: &Path, source: &Path, stat: &Stat) -> Result<(), Error> {

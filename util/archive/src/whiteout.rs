@@ -12,6 +12,9 @@ use crate::apply::{Applier, Place, Whiteouts};
 use crate::parents::fail;
 use crate::place::{self, Failure};
 
+/// Directories at most within each other in an opaque one: each is open meanwhile.
+const MAX_DEPTH: usize = 256;
+
 impl Applier<'_> {
     pub(crate) fn hide(&mut self, place: &Place) -> Result<(), Error> {
         self.remove(place)?;
@@ -35,18 +38,21 @@ impl Applier<'_> {
             return self.set_opaque(&handle, dir);
         }
         self.parents.forget();
-        self.keep_written(&parent.root, parent.inode, dir).map(drop)
+        self.keep_written(&parent.root, parent.inode, dir, 0).map(drop)
     }
 
     /// Removes what this layer has not put into a directory, and tells whether it has put something there.
-    fn keep_written(&self, dir: &Root, inode: u64, path: &Path) -> Result<bool, Error> {
+    fn keep_written(&self, dir: &Root, inode: u64, path: &Path, depth: usize) -> Result<bool, Error> {
+        if depth > MAX_DEPTH {
+            return Err(Error::refused(path, "an opaque directory is too deep"));
+        }
         let mut kept = false;
         for entry in dir.read_dir("").map_err(|error| fail("read", path, error))? {
             let stat = dir.lstat(&entry.name).map_err(|error| fail("read", path, error))?;
             let mut keep = self.written.contains(&self.hash(inode, &entry.name));
             if stat.is_dir() {
                 let below = dir.sub_root(&entry.name).map_err(|error| fail("open", path, error))?;
-                keep |= self.keep_written(&below, stat.ino, &path.join(&entry.name))?;
+                keep |= self.keep_written(&below, stat.ino, &path.join(&entry.name), depth + 1)?;
             }
             if !keep {
                 dir.remove_all(&entry.name).map_err(|error| fail("remove", path, error))?;

@@ -42,3 +42,35 @@ fn a_layer_is_applied_as_it_was() {
     apply_layer(&plain.path(), &mut layer.as_slice(), &options).expect("apply");
     assert_eq!(listing(&plain_stack), listing(&stack));
 }
+
+#[test]
+fn trees_may_be_as_deep_as_paths_are_long() {
+    let tree = Tree::new();
+    let top = tree.dir("top");
+    let depth = (4000 - top.path().as_os_str().len()) / 2;
+    let mut deepest = top.path();
+    for _ in 0..depth {
+        deepest.push("d");
+        std::fs::create_dir(&deepest).expect("mkdir");
+    }
+    let base = tree.dir("base");
+    let below = Stack::new(vec![base.path()]).expect("stack");
+    for lower in [None, Some(&below)] {
+        let layers = lower.iter().flat_map(|lower| lower.layers().to_vec());
+        let upper = Stack::new(std::iter::once(top.path()).chain(layers).collect()).expect("stack");
+        let mut layer = Vec::new();
+        write_layer(lower, Some(&upper), &mut layer, &WriteOptions::default()).expect("writes");
+        let applied = tree.dir("applied");
+        let options = ApplyOptions::new(Whiteouts::Remove);
+        let applied = apply_layer(&applied.path(), &mut layer.as_slice(), &options).expect("applies");
+        assert_eq!(applied.entries, depth as u64);
+        // As between trees that share nothing.
+        write_layer(
+            Some(&below),
+            Some(&Stack::new(vec![top.path()]).expect("stack")),
+            &mut Vec::new(),
+            &WriteOptions::default(),
+        )
+        .expect("writes");
+    }
+}
