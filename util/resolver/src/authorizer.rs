@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -43,8 +44,8 @@ enum Owner {
     Authority(PublicKey),
     /// Those who have these credentials, by their digest.
     Password(Digest),
-    /// One session.
-    Session(String),
+    /// One session, by its number: ids are chosen by clients.
+    Session(u64),
 }
 
 /// A session's user at one registry.
@@ -90,6 +91,8 @@ struct State {
 pub(crate) struct Authorizer {
     sessions: SessionManager,
     salt: Salt,
+    /// Sessions that did not prove whose they are.
+    sessions_seen: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -138,7 +141,7 @@ impl From<Error> for Failed {
 
 impl Authorizer {
     pub(crate) fn new(sessions: SessionManager) -> Self {
-        Self { sessions, salt: Salt::random(), state: Mutex::default() }
+        Self { sessions, salt: Salt::random(), sessions_seen: AtomicU64::new(0), state: Mutex::default() }
     }
 
     /// What a registry was found to want.
@@ -255,7 +258,7 @@ impl Authorizer {
                 let proof = verify_token_authority(caller, asking.host, &self.salt, &key).await;
                 let owner = match proof {
                     Ok(true) => Owner::Authority(key),
-                    _ => Owner::Session(caller.id().to_owned()),
+                    _ => Owner::Session(self.sessions_seen.fetch_add(1, Ordering::Relaxed)),
                 };
                 Identity { owner, user: None }
             }

@@ -15,7 +15,7 @@ use crate::error::{Attempt, Error, one_line};
 use crate::hosts::host_of;
 use crate::limited::Permit;
 use crate::link::{Call, Link};
-use crate::repository::{Shared, accept, check_digest, tail_of};
+use crate::repository::{Shared, Walk, accept, check_digest, tail_of};
 use crate::retry::Budget;
 
 /// Bytes that make a try count as a success, though it broke in the end.
@@ -41,6 +41,7 @@ struct Transfer {
     /// Bytes of the blob that were given.
     offset: u64,
     size: u64,
+    blob: Descriptor,
     /// Bytes of the answer to pass over: it begins where nobody asked it to.
     skip: u64,
     /// Where the last failure was, so that progress can be told.
@@ -82,7 +83,7 @@ impl Blobs {
                 Err(error) => failed = error,
             }
         }
-        let error = match self.at_hosts(blob, offset).await {
+        let error = match self.at_hosts(&mut self.0.walk(), blob, offset).await {
             Ok(transfer) => return Ok(transfer.with(permit)),
             Err(error) => error,
         };
@@ -95,10 +96,9 @@ impl Blobs {
         Err(failed.unwrap_or(error))
     }
 
-    async fn at_hosts(&self, blob: &Descriptor, offset: u64) -> Result<Transfer, Error> {
+    async fn at_hosts(&self, walk: &mut Walk<'_>, blob: &Descriptor, offset: u64) -> Result<Transfer, Error> {
         let what = format!("blob {}@{}", self.0.name.name(), blob.digest);
         let tail = tail_of(&blob.digest, &blob.media_type);
-        let mut walk = self.0.walk();
         loop {
             let (link, _) = walk.next().await?;
             let is_mirror = link.host.is_mirror;
@@ -149,6 +149,7 @@ impl Blobs {
             answer: None,
             offset,
             size: blob.size,
+            blob: blob.clone(),
             skip: 0,
             failed_at: offset,
             budget: Budget::new(&self.0.inner.options.limits, more),
@@ -168,7 +169,9 @@ impl Transfer {
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while self.offset < self.size {
             let Some(answer) = &mut self.answer else {
-                self.connect().await?;
+                if let Err(error) = self.connect().await {
+                    self.go_on_elsewhere(error).await?;
+                }
                 continue;
             };
             let deadline = self.budget.deadline();
@@ -193,9 +196,26 @@ impl Transfer {
                 self.budget.renew(&self.shared.inner.options.limits);
             }
             self.failed_at = self.offset;
-            self.budget.again(error).await?;
+            if let Err(error) = self.budget.again(error).await {
+                self.go_on_elsewhere(error).await?;
+            }
         }
         Ok(None)
+    }
+
+    /// A mirror that breaks in the middle is no reason to do without the blob: the next host has the rest.
+    async fn go_on_elsewhere(&mut self, error: Error) -> Result<(), Error> {
+        let Place::Host(link, _) = &self.place else { return Err(error) };
+        if !link.host.is_mirror {
+            return Err(error);
+        }
+        let shared = self.shared.clone();
+        let mut walk = shared.walk_after(&link.host);
+        walk.failed(error)?;
+        let next = Blobs(shared.clone()).at_hosts(&mut walk, &self.blob, self.offset).await?;
+        let permit = self._permit.take();
+        *self = next.with(permit);
+        Ok(())
     }
 
     /// Cuts off what was passed over, and refuses what is too much.

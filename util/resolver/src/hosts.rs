@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) scheme: Scheme,
     pub(crate) insecure: bool,
+    /// Under which name it is configured.
+    pub(crate) configured: String,
     /// What stands before the repository's path, without slashes around it.
     pub(crate) prefix: String,
     pub(crate) is_mirror: bool,
@@ -49,16 +51,22 @@ pub(crate) fn hosts_of(
         for mirror in &config.mirrors {
             let (name, prefix) = split_mirror(mirror);
             let own = registries.get(&name).unwrap_or(&none);
-            hosts.push(Host::new(name, prefix, own, true));
+            hosts.push(Host::new(name.clone(), name, prefix, own, true));
         }
     }
     let name = if domain == DOCKER.0 { DOCKER.1 } else { domain };
-    hosts.push(Host::new(name.to_owned(), String::new(), config, false));
+    hosts.push(Host::new(name.to_owned(), domain.to_owned(), String::new(), config, false));
     hosts
 }
 
 impl Host {
-    fn new(name: String, prefix: String, config: &RegistryConfig, is_mirror: bool) -> Self {
+    fn new(
+        name: String,
+        configured: String,
+        prefix: String,
+        config: &RegistryConfig,
+        is_mirror: bool,
+    ) -> Self {
         let is_http = config.plain_http.unwrap_or_else(|| is_local(&name));
         let insecure = config.insecure == Some(true);
         let scheme = match (insecure, is_http) {
@@ -66,15 +74,12 @@ impl Host {
             (false, true) => Scheme::Http,
             (_, false) => Scheme::Https,
         };
-        Self { name, scheme, insecure, prefix, is_mirror }
+        Self { name, scheme, insecure, configured, prefix, is_mirror }
     }
 
-    /// The files for TLS. Those of docker's registry stand under the name that people write.
+    /// The files for TLS.
     pub(crate) fn tls(&self, registries: &BTreeMap<String, RegistryConfig>) -> TlsFiles {
-        let found = registries.get(&self.name).or_else(|| {
-            (self.name == DOCKER.1 && !self.is_mirror).then(|| registries.get(DOCKER.0)).flatten()
-        });
-        let config = found.cloned().unwrap_or_default();
+        let config = registries.get(&self.configured).cloned().unwrap_or_default();
         TlsFiles {
             root_cas: config.root_cas,
             key_pairs: config.key_pairs,

@@ -36,8 +36,9 @@ pub(crate) struct Inner {
     pub(crate) options: RegistryOptions,
     pub(crate) authorizer: Authorizer,
     pub(crate) limited: Limited,
-    /// By host, how it is spoken to, and whether certificates are checked.
-    connections: Mutex<HashMap<(String, Scheme, bool), Cell>>,
+    /// By host, the name under which it is configured, how it is spoken to, and whether certificates are not
+    /// checked.
+    connections: Mutex<HashMap<(String, String, Scheme, bool), Cell>>,
     /// To hosts that are no registries.
     others: OnceCell<Client>,
 }
@@ -78,7 +79,7 @@ impl Inner {
         group: &SessionGroup,
         access: Access,
     ) -> Result<Link, Error> {
-        let key = (host.name.clone(), host.scheme, host.insecure);
+        let key = (host.name.clone(), host.configured.clone(), host.scheme, host.insecure);
         let cell = {
             let mut connections = self.connections.lock();
             if connections.len() >= MAX_HOSTS {

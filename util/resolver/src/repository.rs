@@ -111,6 +111,8 @@ impl Repository {
             let source = DocumentError::TooLarge { what: "the manifest".to_owned(), size: descriptor.size };
             return Err(Error::Document { attempt, source });
         }
+        let domain = self.shared.name.domain();
+        let _permit = self.shared.inner.limited.acquire(domain, false, "+json").await;
         let max = if descriptor.size == 0 { MAX_MANIFEST } else { descriptor.size };
         let mut walk = self.shared.walk();
         loop {
@@ -273,6 +275,12 @@ impl Walk<'_> {
 impl Shared {
     pub(crate) fn walk(&self) -> Walk<'_> {
         Walk { shared: self, asked: 0, mirrors: Vec::new() }
+    }
+
+    /// Asks those hosts that come after one, which was asked.
+    pub(crate) fn walk_after(&self, host: &Host) -> Walk<'_> {
+        let at = self.hosts.iter().position(|known| known == host);
+        Walk { shared: self, asked: at.map_or(self.hosts.len(), |at| at + 1), mirrors: Vec::new() }
     }
 
     fn no_host(&self) -> Error {

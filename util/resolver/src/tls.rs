@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
@@ -44,23 +45,25 @@ impl TlsFiles {
         for dir in &self.dirs {
             add_dir(dir, &mut cas, &mut pairs)?;
         }
-        let mut roots = system_roots().clone();
+        let (mut roots, mut named) = (system_roots().clone(), Vec::new());
         for ca in &cas {
             let pem = fs_err::read(ca).map_err(|error| error.to_string())?;
             // As elsewhere, what is no certificate in such a file is passed over.
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+            named.extend(CertificateDer::pem_slice_iter(&pem).flatten());
         }
+        roots.add_parsable_certificates(named.iter().cloned());
         let provider = Arc::new(aws_lc_rs::default_provider());
         let keys = pairs.iter().map(|pair| certified(pair, &provider)).collect::<Result<Vec<_>, _>>()?;
         Ok(Tls {
-            own: self.config(&roots, keys, &provider)?,
-            other: self.config(&roots, Vec::new(), &provider)?,
+            own: self.config(&roots, &named, keys, &provider)?,
+            other: self.config(&roots, &named, Vec::new(), &provider)?,
         })
     }
 
     fn config(
         &self,
         roots: &RootCertStore,
+        named: &[CertificateDer<'static>],
         keys: Vec<Arc<CertifiedKey>>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<ClientConfig, String> {
@@ -69,8 +72,14 @@ impl TlsFiles {
             .map_err(|error| error.to_string())?;
         let builder = if self.insecure {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider.clone())))
-        } else {
+        } else if named.is_empty() {
             builder.with_root_certificates(roots.clone())
+        } else {
+            let usual = WebPkiServerVerifier::builder_with_provider(roots.clone().into(), provider.clone());
+            let usual = usual.build().map_err(|error| error.to_string())?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Named { usual, named: named.to_vec() }))
         };
         let mut config = builder.with_no_client_auth();
         if !keys.is_empty() {
@@ -150,6 +159,58 @@ impl ResolvesClientCert for Keys {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+/// Takes what the authorities have signed, and the certificates that are named as authorities when hosts
+/// show them as their own: a certificate that has signed itself is mostly made so, and the usual check
+/// takes no authority for a host.
+#[derive(Debug)]
+struct Named {
+    usual: Arc<WebPkiServerVerifier>,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        cert: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.usual.verify_server_cert(cert, chain, name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.named.iter().any(|named| named.as_ref() == cert.as_ref()) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(cert)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
     }
 }
 

@@ -15,8 +15,8 @@ use buildkit_util_testutil::{Image, Layer, Registry};
 
 use crate::push_faults::provider_of;
 use crate::support::{
-    Certificates, Front, Mock, NO_SCRIPT, Reply, Users, layer, limits, manifest, noise, open, options,
-    registries, repository,
+    Certificates, End, Front, Mock, NO_SCRIPT, ROUNDS, Reply, Users, layer, limits, manifest, noise, open,
+    options, registries, repository,
 };
 
 /// `me` with the password `secret`.
@@ -137,6 +137,32 @@ async fn private_authorities_and_client_certificates() {
 }
 
 #[tokio::test]
+async fn certificates_that_have_signed_themselves() {
+    let certificates = Certificates::new();
+    for is_authority in ["TRUE", "FALSE"] {
+        let (cert, key) = certificates.signed_by_itself(is_authority);
+        let tls = format!("tls: {{certificate: {}, key: {}}}", cert.display(), key.display());
+        let registry = Registry::configured("", &tls);
+        let host = registry.host();
+        let config = RegistryConfig { root_cas: vec![cert], ..RegistryConfig::default() };
+        let port = host.rsplit_once(':').expect("a port").1;
+        // It is for this name, and for no other one.
+        for (host, expect) in [(host.clone(), true), (format!("localhost:{port}"), false)] {
+            let all = Registries::new(with(&[(&host, https(config.clone()))]));
+            let to = repository(&all, &format!("{host}/a/b:v1"), Access::Push);
+            let error = to.resolve().await.expect_err("it is empty");
+            assert_eq!(error.kind() == Kind::NotFound, expect, "{is_authority}: {error}");
+        }
+        // Another one of the same kind is not it.
+        let other =
+            RegistryConfig { root_cas: vec![certificates.path("ca.crt")], ..RegistryConfig::default() };
+        let all = Registries::new(with(&[(&host, https(other))]));
+        let error = repository(&all, &format!("{host}/a/b:v1"), Access::Pull).resolve().await;
+        assert_eq!(error.expect_err("unknown").kind(), Kind::Unavailable);
+    }
+}
+
+#[tokio::test]
 async fn insecure_takes_what_there_is() {
     let certificates = Certificates::new();
     let registry = Registry::start();
@@ -192,6 +218,28 @@ async fn mirrors_come_first() {
     let all = Registries::new(with(&[("registry.invalid", config)]));
     let found = repository(&all, "registry.invalid/a/b:v1", Access::Pull).resolve().await.expect("there");
     assert_eq!(found.descriptor.digest.as_str(), cached.digest());
+}
+
+#[tokio::test]
+async fn b_16_a_mirror_breaks_in_the_middle() {
+    let bytes = noise(1, 300_000);
+    let content = bytes.clone();
+    let mirror = Mock::start(move |request| {
+        let reply = Reply::new(200).body(content.clone()).end(End::Cut(100_000));
+        Some(if request.header("range").is_some() { Reply::new(503) } else { reply })
+    })
+    .await;
+    let origin = Mock::start(NO_SCRIPT).await;
+    let blob = origin.add_blob("a/b", &bytes);
+    for _ in 0..ROUNDS {
+        let config = RegistryConfig { mirrors: vec![mirror.host()], ..RegistryConfig::default() };
+        let all = Registries::new(with(&[(&origin.host(), config)]));
+        let provider = repository(&all, &format!("{}/a/b", origin.host()), Access::Pull).provider();
+        assert!(read_all(&*provider, &blob).await.expect("there") == bytes);
+        let last = origin.requests().pop().expect("asked");
+        assert_eq!(last.header("range"), Some("bytes=100000-"));
+    }
+    assert_eq!(origin.requests().len(), ROUNDS);
 }
 
 #[tokio::test]

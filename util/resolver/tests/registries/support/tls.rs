@@ -30,6 +30,15 @@ impl Certificates {
         this
     }
 
+    /// A certificate for this machine's address and its key, which nobody else has signed.
+    pub fn signed_by_itself(&self, is_authority: &str) -> (PathBuf, PathBuf) {
+        self.openssl(&format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=own -keyout own.pem \
+             -out own.crt -addext basicConstraints=CA:{is_authority} -addext subjectAltName=IP:127.0.0.1"
+        ));
+        (self.path("own.crt"), self.path("own.pem"))
+    }
+
     fn openssl(&self, args: &str) {
         Run::new("openssl").dir(self.dir()).args(args.split_whitespace()).run().assert_ok();
     }
