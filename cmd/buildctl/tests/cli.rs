@@ -66,7 +66,6 @@ fn what_is_missing_is_named() {
         (&["debug", "histories"][..], "build history"),
         (&["debug", "logs", "x"], "build history"),
         (&["debug", "get", "x"], "content service"),
-        (&["build", "--frontend", "x", "--registry-auth-tlscontext", "host=a"], "registry tokens"),
     ] {
         let error = String::from_utf8(buildctl(args, b"").stderr).expect("text");
         assert!(error.contains("not implemented yet") && error.contains(named), "{args:?}: {error}");
