@@ -128,6 +128,13 @@ impl Answer {
         Err(Error::Status { attempt, said: Box::new(self.said().await) })
     }
 
+    /// The error of a host that somebody named who may not ask it themselves: they are told no more than
+    /// the status.
+    pub(crate) fn silent(self) -> Error {
+        let said = Said { status: self.status().as_u16(), ..Said::default() };
+        Error::Status { attempt: self.attempt, said: Box::new(said) }
+    }
+
     /// What a registry says with an error.
     pub(crate) async fn said(mut self) -> Said {
         let request_id =

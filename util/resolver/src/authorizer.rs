@@ -186,6 +186,8 @@ impl Authorizer {
             Challenge::Basic => {
                 self.sessions.any(asking.group, |caller| self.basic(asking, caller, stale.as_ref())).await
             }
+            // Those who left are not waited for again and again.
+            Challenge::Bearer(bearer) if self.is_for_anybody(asking, bearer).await => Err(Failed::Gone),
             Challenge::Bearer(bearer) => {
                 let found = self
                     .sessions
@@ -202,6 +204,20 @@ impl Authorizer {
                 self.token(asking, bearer, &nobody, None, stale.as_ref()).await
             }
             (Err(Failed::Gone), Challenge::Basic) => Err(unauthorized(asking, "no client gives credentials")),
+        }
+    }
+
+    /// Whether no session is there, and a token for anybody is.
+    async fn is_for_anybody(&self, asking: &Asking<'_>, bearer: &Bearer) -> bool {
+        for id in asking.group.ids() {
+            if self.sessions.get(id, Duration::ZERO).await.is_ok() {
+                return false;
+            }
+        }
+        let slot = self.state.lock().tokens.get(&key_of(asking, bearer, Owner::Anonymous)).cloned();
+        match slot {
+            Some(slot) => slot.lock().await.as_ref().is_some_and(|kept| kept.until > Instant::now()),
+            None => false,
         }
     }
 
@@ -293,14 +309,7 @@ impl Authorizer {
         caller: Option<&SessionCaller>,
         stale: Option<&HeaderValue>,
     ) -> Result<Shown, Error> {
-        let key = TokenKey {
-            host: asking.host.to_owned(),
-            realm: bearer.realm.clone(),
-            service: bearer.service.clone(),
-            scopes: asking.scopes.clone(),
-            owner: identity.owner.clone(),
-        };
-        let slot = self.slot(key);
+        let slot = self.slot(key_of(asking, bearer, identity.owner.clone()));
         let mut kept = slot.lock().await;
         if let Some(kept) = kept.as_ref()
             && kept.until > Instant::now()
@@ -369,6 +378,16 @@ impl Authorizer {
                 })
             }
         }
+    }
+}
+
+fn key_of(asking: &Asking<'_>, bearer: &Bearer, owner: Owner) -> TokenKey {
+    TokenKey {
+        host: asking.host.to_owned(),
+        realm: bearer.realm.clone(),
+        service: bearer.service.clone(),
+        scopes: asking.scopes.clone(),
+        owner,
     }
 }
 

@@ -304,7 +304,7 @@ async fn get_elsewhere(
         }
         let answer = Answer::of(attempt.clone(), limits, request.send()).await?;
         if !answer.status().is_redirection() {
-            return answer.checked().await;
+            return if answer.status().is_success() { Ok(answer) } else { Err(answer.silent()) };
         }
         let next = answer.header(reqwest::header::LOCATION).and_then(|location| url.join(location).ok());
         match next {

@@ -156,6 +156,9 @@ impl Link {
     }
 
     async fn checked(&self, answer: Answer) -> Result<Answer, Error> {
+        if !answer.status().is_success() && !self.is_own(answer.url()) {
+            return Err(answer.silent());
+        }
         let answer = answer.checked().await?;
         match answer.header(CONTENT_ENCODING) {
             None | Some("" | "identity") => Ok(answer),

@@ -453,6 +453,25 @@ async fn denied_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn those_who_left_get_what_anybody_may_have() {
+    let registry = Mock::start(|request| {
+        if request.path == "/token" {
+            return Some(Reply::new(200).body(r#"{"token":"for-anybody","expires_in":3600}"#));
+        }
+        request.header("authorization").is_none().then(|| challenge(&own_realm(request), ""))
+    })
+    .await;
+    registry.add_manifest("a", "latest", &manifest());
+    let registries = registries(limits());
+    let from = with(&registries, &["gone"], &format!("{}/a", registry.host()), Access::Pull);
+    // They are waited for once only, when the token is fetched.
+    for _ in 0..20 {
+        from.resolve().await.expect("let in");
+    }
+    assert_eq!(registry.count("GET", "/token"), 1);
+}
+
+#[tokio::test]
 async fn the_next_session_helps() {
     let registry = private(|_, token| token.starts_with("me.")).await;
     registry.add_manifest("a", "latest", &manifest());
