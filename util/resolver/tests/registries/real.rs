@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_session::{SessionGroup, SessionManager};
@@ -15,8 +16,8 @@ use buildkit_util_testutil::{Image, Layer, Registry};
 
 use crate::push_faults::provider_of;
 use crate::support::{
-    Certificates, End, Front, Mock, NO_SCRIPT, ROUNDS, Reply, Users, layer, limits, manifest, noise, open,
-    options, registries, repository,
+    Certificates, Cutting, End, Front, Mock, NO_SCRIPT, ROUNDS, Reply, Users, layer, limits, manifest, noise,
+    open, options, registries, repository,
 };
 
 /// `me` with the password `secret`.
@@ -218,6 +219,22 @@ async fn mirrors_come_first() {
     let all = Registries::new(with(&[("registry.invalid", config)]));
     let found = repository(&all, "registry.invalid/a/b:v1", Access::Pull).resolve().await.expect("there");
     assert_eq!(found.descriptor.digest.as_str(), cached.digest());
+}
+
+#[tokio::test]
+async fn b_17_a_line_breaks() {
+    let registry = Registry::start();
+    let all = registries(limits());
+    for round in 0..ROUNDS {
+        let bytes = noise(round as u64, 3 << 20);
+        let blob = layer(&bytes);
+        let line = Cutting::of(&registry.host(), (1 + round) << 18, 3).await;
+        let to = repository(&all, &format!("{}/a/b", line.host()), Access::Push);
+        to.push_blob(&blob, &provider_of(&bytes), &[], |_| {}).await.expect("pushed");
+        assert_eq!(line.cuts.swap(3, Ordering::SeqCst), 0);
+        assert!(read_all(&*to.provider(), &blob).await.expect("there") == bytes);
+        assert_eq!(line.cuts.load(Ordering::SeqCst), 0);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A registry in memory whose answers can be tampered with, and clients of it.
 
+mod cutting;
 mod http;
 mod mock;
 mod tls;
@@ -12,6 +13,7 @@ use buildkit_util_ocispec::{Descriptor, media_type};
 use buildkit_util_reference::Reference;
 use buildkit_util_resolver::{Access, Limits, Registries, RegistryOptions, Repository};
 
+pub use cutting::Cutting;
 pub use http::{End, Reply, Request};
 pub use mock::{Mock, NO_SCRIPT};
 pub use tls::{Certificates, Front};
