@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Reads the manifests of an image.
-    pub(crate) async fn of(name: &str, root: &Descriptor, provider: &dyn Provider) -> Result<Self, Error> {
+    pub(crate) async fn of(root: &Descriptor, provider: &dyn Provider) -> Result<Self, Error> {
         let mut plan = Self::default();
         let mut seen: HashSet<Digest> = HashSet::new();
         let mut bytes = 0;
@@ -56,7 +56,7 @@ impl Plan {
             {
                 continue;
             }
-            let too_many = |what, limit| Error::TooMany { name: name.to_owned(), what, limit };
+            let too_many = |what, limit| Error::TooMany { what, limit };
             let is_document = media_type::is_manifest(&descriptor.media_type)
                 || media_type::is_index(&descriptor.media_type);
             if !is_document && !is_root {
@@ -69,8 +69,7 @@ impl Plan {
             if depth > MAX_DEPTH {
                 return Err(too_many("levels of indexes", MAX_DEPTH));
             }
-            let read = read_all(provider, &descriptor).await;
-            let read = read.map_err(|source| Error::Read { name: name.to_owned(), source })?;
+            let read = read_all(provider, &descriptor).await?;
             bytes += read.len();
             if seen.len() - plan.blobs.len() > MAX_MANIFESTS {
                 return Err(too_many("manifests", MAX_MANIFESTS));
@@ -79,8 +78,7 @@ impl Plan {
                 return Err(too_many("bytes of manifests", MAX_BYTES));
             }
             let what = format!("manifest {}", descriptor.digest);
-            let document = Document::parse(&what, &descriptor.media_type, &read)
-                .map_err(|source| Error::Document { name: name.to_owned(), source })?;
+            let document = Document::parse(&what, &descriptor.media_type, &read)?;
             open.push((descriptor, depth, Some(read)));
             let children = match document {
                 Document::Manifest(manifest) => {
@@ -149,7 +147,7 @@ mod tests {
         let inner = index(&store, vec![one.clone(), two.clone()]);
         // Records of a cache are indexes of layers.
         let root = index(&store, vec![inner.clone(), one.clone(), layer.clone()]);
-        let plan = Plan::of("x", &root, &StoreProvider(Arc::new(store.clone()))).await.unwrap();
+        let plan = Plan::of(&root, &StoreProvider(Arc::new(store.clone()))).await.unwrap();
         // Both have two layers, so the configuration is the same.
         assert_eq!(plan.blobs.len(), 2);
         assert!(plan.blobs.contains(&layer));
@@ -157,7 +155,7 @@ mod tests {
             |parts: &[Part]| parts.iter().map(|part| part.descriptor.digest.clone()).collect::<Vec<_>>();
         assert_eq!(digests(&plan.manifests), [one.digest.clone(), two.digest]);
         assert_eq!(digests(&plan.last), [inner.digest, root.digest]);
-        let plan = Plan::of("x", &one, &StoreProvider(Arc::new(store))).await.unwrap();
+        let plan = Plan::of(&one, &StoreProvider(Arc::new(store))).await.unwrap();
         assert_eq!((plan.manifests.len(), digests(&plan.last)), (0, vec![one.digest]));
     }
 
@@ -169,14 +167,14 @@ mod tests {
             root = index(&store, vec![root]);
         }
         let provider = StoreProvider(Arc::new(store.clone()));
-        let error = Plan::of("x", &root, &provider).await.err().unwrap();
+        let error = Plan::of(&root, &provider).await.err().unwrap();
         assert!(matches!(error, Error::TooMany { what: "levels of indexes", .. }), "{error}");
         // A layer is nothing that can be pushed alone.
         let layer = add(&store, media_type::OCI_LAYER, b"layer");
-        let error = Plan::of("x", &layer, &provider).await.err().unwrap();
-        assert!(matches!(error, Error::Document { .. }), "{error}");
+        let error = Plan::of(&layer, &provider).await.err().unwrap();
+        assert!(matches!(error, Error::Document(_)), "{error}");
         let absent = Descriptor::of(media_type::OCI_MANIFEST, b"absent");
-        let error = Plan::of("x", &absent, &provider).await.err().unwrap();
-        assert!(matches!(error, Error::Read { .. }), "{error}");
+        let error = Plan::of(&absent, &provider).await.err().unwrap();
+        assert!(matches!(error, Error::Read(_)), "{error}");
     }
 }

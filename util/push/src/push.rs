@@ -49,12 +49,12 @@ pub async fn push(
         let tag = name.tag().unwrap_or(buildkit_util_reference::DEFAULT_TAG);
         (Some(tag), format!("{}:{tag}@{}", name.name(), root.digest))
     };
-    let task = Push { repository, provider, options, progress, text };
+    let task = Push { repository, provider, options, progress };
     let layers = progress.start("pushing layers");
     let planned = task.layers(root).await;
     layers.done(0, 0);
     let plan = planned?;
-    let manifests = progress.start(&format!("pushing manifest for {}", task.text));
+    let manifests = progress.start(&format!("pushing manifest for {text}"));
     let pushed = task.manifests(plan, root, tag).await;
     manifests.done(0, 0);
     pushed
@@ -65,17 +65,11 @@ struct Push<'a> {
     provider: Arc<dyn Provider>,
     options: &'a PushOptions,
     progress: &'a Writer,
-    /// The image, for people.
-    text: String,
 }
 
 impl Push<'_> {
-    fn failed(&self, source: buildkit_util_resolver::Error) -> Error {
-        Error::Registry { name: self.text.clone(), source }
-    }
-
     async fn layers(&self, root: &Descriptor) -> Result<Plan, Error> {
-        let mut plan = Plan::of(&self.text, root, &*self.provider).await?;
+        let mut plan = Plan::of(root, &*self.provider).await?;
         let blobs = std::mem::take(&mut plan.blobs);
         let pushes = blobs.into_iter().map(|blob| self.blob(blob));
         futures::stream::iter(pushes).buffer_unordered(PARALLEL).try_collect::<()>().await?;
@@ -86,8 +80,8 @@ impl Push<'_> {
         let shown = Blob::new(self.progress, blob.digest.as_str(), blob.size);
         let sent = move |bytes| shown.sent(bytes);
         let sources = self.sources(&blob);
-        let pushed = self.repository.push_blob(&blob, &*self.provider, &sources, sent).await;
-        pushed.map(drop).map_err(|error| self.failed(error))
+        self.repository.push_blob(&blob, &*self.provider, &sources, sent).await?;
+        Ok(())
     }
 
     /// Repositories of the same registry that are said to have a blob.
@@ -106,8 +100,7 @@ impl Push<'_> {
 
     async fn manifests(&self, plan: Plan, root: &Descriptor, tag: Option<&str>) -> Result<(), Error> {
         let put = async |part: Part, tag: Option<&str>| {
-            let put = self.repository.push_manifest(&part.descriptor, part.bytes, tag).await;
-            put.map_err(|error| self.failed(error))
+            self.repository.push_manifest(&part.descriptor, part.bytes, tag).await
         };
         let pushes = plan.manifests.into_iter().map(|part| put(part, None));
         futures::stream::iter(pushes).buffer_unordered(PARALLEL).try_collect::<()>().await?;

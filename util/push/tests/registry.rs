@@ -161,7 +161,7 @@ async fn layers_are_mounted() {
     let none = PushOptions::default();
     let error =
         push(&to, &root, no_layers.clone(), &none, &Writer::discard()).await.expect_err("nobody has them");
-    assert!(matches!(error, Error::Registry { .. }), "{error}");
+    assert!(matches!(error, Error::Registry(_)), "{error}");
     assert!(to.resolve().await.is_err(), "a part of an image has no name");
 
     let bare = registry.host().split(':').next().expect("a host").to_owned();
