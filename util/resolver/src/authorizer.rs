@@ -149,6 +149,11 @@ impl Authorizer {
         self.state.lock().challenges.get(&(host.to_owned(), repository.to_owned())).cloned()
     }
 
+    /// What a registry was found to want does not count any more.
+    pub(crate) fn forget(&self, host: &str, repository: &str) {
+        self.state.lock().challenges.remove(&(host.to_owned(), repository.to_owned()));
+    }
+
     /// What to show to a registry that is known to want something.
     pub(crate) async fn prepare(&self, asking: &Asking<'_>, challenge: &Challenge) -> Result<Shown, Error> {
         self.answer(asking, challenge, None).await
@@ -374,7 +379,8 @@ impl Authorizer {
                     Kind::Unauthenticated | Kind::PermissionDenied => {
                         Error::Unauthorized { attempt, reason: format!("failed to fetch token: {error}") }
                     }
-                    _ => error,
+                    // It was tried often enough.
+                    _ => Error::Token(Box::new(error)),
                 })
             }
         }

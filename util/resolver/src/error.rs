@@ -126,6 +126,9 @@ pub enum Error {
         /// Why.
         source: buildkit_session_auth::Error,
     },
+    /// The realm gave no token, as often as it was asked.
+    #[error("{0}")]
+    Token(Box<Self>),
     /// A file of the registry's configuration cannot be used.
     #[error("configuration of registry {host}: {reason}")]
     Config {
@@ -212,6 +215,7 @@ impl Classify for Error {
             Self::Document { source, .. } => source.kind(),
             Self::Refused { .. } | Self::Config { .. } => Kind::InvalidArgument,
             Self::Session { source, .. } => source.kind(),
+            Self::Token(error) => error.kind(),
             Self::Source { source, .. } => source.kind(),
             Self::All { origin, .. } => origin.kind(),
         }

@@ -111,7 +111,8 @@ impl Link {
     /// Sends a request once, with a body that cannot be sent again. With `shown` its authorization was
     /// prepared; a registry that does not take it fails the request.
     pub(crate) async fn once(&self, call: &Call, body: Option<Body>) -> Result<Answer, Error> {
-        let mut shown = if self.is_own(&self.current(&call.url)) { self.prepare(call).await? } else { None };
+        let is_own = self.is_own(&self.current(&call.url));
+        let mut shown = if is_own { self.prepare(call).await } else { None };
         let mut body = body;
         let is_stream = body.is_some();
         for _ in 0..MAX_ROUNDS {
@@ -220,13 +221,18 @@ impl Link {
         }
     }
 
-    async fn prepare(&self, call: &Call) -> Result<Option<Shown>, Error> {
-        let known = self.inner.authorizer.known(&self.host.name, &self.repository);
-        match known {
-            None => Ok(None),
-            Some(challenge) => {
-                let asking = self.asking(call, Some(&challenge));
-                self.inner.authorizer.prepare(&asking, &challenge).await.map(Some)
+    /// What authorizes a request to a registry that is known to want that.
+    async fn prepare(&self, call: &Call) -> Option<Shown> {
+        let authorizer = &self.inner.authorizer;
+        let challenge = authorizer.known(&self.host.name, &self.repository)?;
+        let asking = self.asking(call, Some(&challenge));
+        match authorizer.prepare(&asking, &challenge).await {
+            Ok(shown) => Some(shown),
+            Err(error) => {
+                // The registry may want something else by now: it is asked again what.
+                tracing::debug!("{error}");
+                authorizer.forget(&self.host.name, &self.repository);
+                None
             }
         }
     }

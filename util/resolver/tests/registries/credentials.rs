@@ -472,6 +472,32 @@ async fn those_who_left_get_what_anybody_may_have() {
 }
 
 #[tokio::test]
+async fn registries_change_their_minds() {
+    // The realm is nowhere, then it gives tokens, then a password is wanted, then nothing.
+    let phase = Arc::new(AtomicUsize::new(0));
+    let now = phase.clone();
+    let registry = Mock::start(move |request| {
+        let shown = request.header("authorization").unwrap_or_default();
+        match now.load(Ordering::SeqCst) {
+            0 => Some(challenge("http://[", "")),
+            1 => (!shown.starts_with("Bearer")).then(|| challenge(&own_realm(request), "")),
+            2 => (!shown.starts_with("Basic"))
+                .then(|| Reply::new(401).header("WWW-Authenticate", "Basic realm=x")),
+            _ => None,
+        }
+    })
+    .await;
+    registry.add_manifest("a", "latest", &manifest());
+    let (registries, _, session) = with_user(Users::new("me", "s3cret")).await;
+    let from = with(&registries, &[&session.id], &format!("{}/a", registry.host()), Access::Pull);
+    from.resolve().await.expect_err("no realm");
+    for next in 1..4 {
+        phase.store(next, Ordering::SeqCst);
+        from.resolve().await.expect("let in");
+    }
+}
+
+#[tokio::test]
 async fn the_next_session_helps() {
     let registry = private(|_, token| token.starts_with("me.")).await;
     registry.add_manifest("a", "latest", &manifest());
