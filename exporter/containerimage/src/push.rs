@@ -5,7 +5,7 @@ use buildkit_errdefs::{Classify, Kind};
 use buildkit_exporter::{Error, ExportContext, Finalize};
 use buildkit_session::SessionGroup;
 use buildkit_util_ocispec::annotation::DISTRIBUTION_SOURCE;
-use buildkit_util_push::{Error as PushError, PushOptions, push};
+use buildkit_util_push::{PushOptions, push};
 use buildkit_util_reference::Reference;
 use buildkit_util_resolver::{Access, Registries};
 
@@ -78,13 +78,7 @@ impl Push {
         pushed.map_err(|error| Error::Other {
             action: format!("failed to push {}", target.text),
             kind: error.kind(),
-            // The name is told already.
-            source: match error {
-                PushError::Registry { source, .. } => source.into(),
-                PushError::Read { source, .. } => source.into(),
-                PushError::Document { source, .. } => source.into(),
-                error => error.into(),
-            },
+            source: error.into(),
         })
     }
 

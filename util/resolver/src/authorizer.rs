@@ -215,7 +215,7 @@ impl Authorizer {
     /// Whether no session is there, and a token for anybody is.
     async fn is_for_anybody(&self, asking: &Asking<'_>, bearer: &Bearer) -> bool {
         for id in asking.group.ids() {
-            if self.sessions.get(id, Duration::ZERO).await.is_ok() {
+            if self.sessions.get(&id, Duration::ZERO).await.is_ok() {
                 return false;
             }
         }
