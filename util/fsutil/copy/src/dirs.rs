@@ -5,8 +5,9 @@ use buildkit_util_system::{Root, Timestamp};
 use crate::{ChownFn, Error};
 
 /// Makes a directory and all that are missing above it, with these permissions (`0777`), owner and
-/// time, following links inside the root. Returns those that were made, outermost first; their times
-/// change again when something is put into them.
+/// time, following links inside the root. Returns those that were made, outermost first. Each has its time when it is
+/// made, so only the innermost keeps it: the others change when the next one is put into them, as they do in layers
+/// of the original.
 ///
 /// # Errors
 /// When something else is in the way, or the system refuses.
@@ -19,7 +20,7 @@ pub fn make_dirs(
 ) -> Result<Vec<PathBuf>, Error> {
     let owner = chown.and_then(|chown| chown(None)).map(|owner| (owner.uid, owner.gid));
     let made = root.mkdir_all(path, mode & 0o777, owner)?;
-    set_times(root, &made, time)?;
+    set_times(root, made.last().map_or(&[], std::slice::from_ref), time)?;
     Ok(made)
 }
 

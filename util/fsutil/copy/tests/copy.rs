@@ -268,8 +268,11 @@ fn makes_directories() {
     let time = Some(Timestamp { seconds: 99, nanoseconds: 0 });
     let made = make_dirs(&root, "a/b", 0o7750, None, time).expect("makes");
     assert_eq!(made.len(), 2);
-    let stat = pair.dst.path().join("a").metadata().expect("is there");
-    assert_eq!((stat.mode() & 0o7777, stat.mtime()), (0o750, 99));
+    let stat = |path: &str| pair.dst.path().join(path).metadata().expect("is there");
+    assert_eq!((stat("a/b").mode() & 0o7777, stat("a/b").mtime()), (0o750, 99));
+    // Something was put into it.
+    assert_eq!(stat("a").mode() & 0o7777, 0o750);
+    assert_ne!(stat("a").mtime(), 99);
     assert!(make_dirs(&root, "a/b", 0o755, None, None).expect("is there").is_empty());
 }
 
