@@ -17,7 +17,7 @@ use crate::attach::{attach, deletes};
 use crate::error::remote;
 use crate::request::CacheOption;
 use crate::stores::Stores;
-use crate::{BuildRequest, BuildResponse, Client, Error, ExportTarget, Result};
+use crate::{BuildRequest, BuildResponse, Client, Error, Export, ExportTarget, Result};
 
 /// Says which build a call of the bridge belongs to.
 const BUILD_ID: &str = "buildkit-controlapi-buildid";
@@ -43,6 +43,9 @@ impl Client {
         if request.reference.is_empty() {
             request.reference = buildkit_identity::new_id();
         }
+        // Of what several exporters answer under one key, the last one's stays. What it says of an image has to be about
+        // the image that becomes a layout, which this is needed for.
+        request.exports.sort_by_key(Export::fills_store);
         let mut session = SessionServer::new(&request.shared_key).await;
         attach(&mut session, &mut request)?;
         let prepared = tasks::spawn_blocking(move || (Stores::prepare(&mut request), request));

@@ -63,6 +63,14 @@ pub struct Export {
     pub target: ExportTarget,
 }
 
+impl Export {
+    /// Whether an image goes into a content store of the client, blob by blob.
+    pub(crate) fn fills_store(&self) -> bool {
+        matches!(self.kind.as_str(), "oci" | "docker")
+            && matches!(self.target, ExportTarget::Directory(_) | ExportTarget::Store(_))
+    }
+}
+
 /// What of this machine an exporter writes to.
 #[derive(Clone)]
 pub enum ExportTarget {
