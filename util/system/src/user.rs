@@ -100,7 +100,11 @@ fn number(text: &str) -> Result<Option<u32>, UserError> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }
-    id(text.parse().map_err(|_| UserError::Range)?).map(Some)
+    // Nobody becomes root by `+0` or `-0`.
+    if digits.len() < text.len() {
+        return Err(UserError::Range);
+    }
+    id(digits.parse().map_err(|_| UserError::Range)?).map(Some)
 }
 
 fn id(number: i64) -> Result<u32, UserError> {
@@ -225,6 +229,8 @@ mod tests {
             ("1234", Ok((1234, 0, vec![]))),
             ("4000000000:1", Ok((4_000_000_000, 1, vec![]))),
             ("4000000000", Err("uids and gids must be in range 0-2147483647")),
+            ("+0", Err("uids and gids must be in range 0-2147483647")),
+            ("-0", Err("uids and gids must be in range 0-2147483647")),
             ("-1", Err("uids and gids must be in range 0-2147483647")),
             ("nobody", Err("unable to find user nobody: no matching entries in passwd file")),
             ("u:none", Err("unable to find group none: no matching entries in group file")),
