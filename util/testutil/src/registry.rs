@@ -118,7 +118,9 @@ impl Registry {
     /// What `buildkitd.toml` has to say for a daemon to use this registry.
     pub fn daemon_config(&self) -> String {
         let access = match &self.options.authority {
-            Some(authority) => format!("ca = [{:?}]", authority.certificate().display().to_string()),
+            Some(authority) => {
+                format!("http = false\nca = [{:?}]", authority.certificate().display().to_string())
+            }
             None => "http = true".to_owned(),
         };
         format!("[registry.{:?}]\n{access}\n", self.host())
