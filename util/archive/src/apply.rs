@@ -106,6 +106,10 @@ pub fn apply_layer(root: &Path, input: &mut dyn Read, options: &ApplyOptions<'_>
         applier.entry(&header, &mut reader)?;
     }
     applier.finish()?;
+    if applier.root_is_opaque && applier.is_overlay() && options.lower.is_none() {
+        // The kernel does not look whether a root is opaque: what it hides has to be named.
+        return Err(Error::NeedsLower(PathBuf::from("/")));
+    }
     if let (true, Some(lower)) = (applier.root_is_opaque, options.lower) {
         applier.hide_root(lower)?;
     }
