@@ -15,6 +15,9 @@ need ssh-agent openssh-client
 need dot graphviz
 need jq jq
 need docker-registry docker-registry
+need skopeo skopeo
+need umoci umoci
+need ctr containerd
 need python3 python3
 need openssl openssl
 need strace strace
