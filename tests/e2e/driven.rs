@@ -34,13 +34,14 @@ pub struct Driven {
 impl Driven {
     /// Starts one whose result goes to an exporter, or to none.
     pub fn start(channel: &Channel, exporter: Option<&str>) -> Self {
+        let exporter = exporter.map(|kind| Exporter { r#type: kind.to_owned(), ..Default::default() });
+        Self::start_with(channel, exporter.into_iter().collect())
+    }
+
+    /// Starts one whose result goes to these exporters.
+    pub fn start_with(channel: &Channel, exporters: Vec<Exporter>) -> Self {
         let id = build_id();
-        let exporters = exporter.map(|kind| Exporter { r#type: kind.to_owned(), ..Default::default() });
-        let request = SolveRequest {
-            r#ref: id.clone(),
-            exporters: exporters.into_iter().collect(),
-            ..SolveRequest::default()
-        };
+        let request = SolveRequest { r#ref: id.clone(), exporters, ..SolveRequest::default() };
         let solving = channel.clone();
         let result = spawn(async move { solve_request(&solving, request).await.map(drop) });
         Self { id, channel: channel.clone(), result }
@@ -60,8 +61,13 @@ impl Driven {
 
     /// A ref of this build.
     pub async fn reference(&self) -> Result<String, Status> {
+        self.solve(definition()).await
+    }
+
+    /// The id of the ref that a graph is given.
+    pub async fn solve(&self, definition: pb::Definition) -> Result<String, Status> {
         let request = gw::SolveRequest {
-            definition: Some(definition()),
+            definition: Some(definition),
             allow_result_return: true,
             allow_result_array_ref: true,
             ..gw::SolveRequest::default()
