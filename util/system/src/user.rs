@@ -61,6 +61,7 @@ struct Entry<'a> {
 pub fn lookup_user(root: &Root, spec: &str) -> Result<User, UserError> {
     let spec_or_root = if spec.is_empty() { "0" } else { spec };
     if let Some((uid, gid)) = both_numbers(spec_or_root) {
+        let (uid, gid) = (id(uid.into())?, id(gid.into())?);
         return Ok(User { uid, gid, ..User::default() });
     }
     let found = read(root, "/etc/passwd")
@@ -227,7 +228,9 @@ mod tests {
             ("12:34", Ok((12, 34, vec![]))),
             ("root:root", Ok((0, 0, vec![]))),
             ("1234", Ok((1234, 0, vec![]))),
-            ("4000000000:1", Ok((4_000_000_000, 1, vec![]))),
+            ("2147483647:1", Ok((2_147_483_647, 1, vec![]))),
+            ("2147483648:0", Err("uids and gids must be in range 0-2147483647")),
+            ("0:2147483648", Err("uids and gids must be in range 0-2147483647")),
             ("4000000000", Err("uids and gids must be in range 0-2147483647")),
             ("+0", Err("uids and gids must be in range 0-2147483647")),
             ("-0", Err("uids and gids must be in range 0-2147483647")),
