@@ -61,14 +61,14 @@ fn passwords_open_registries() {
     let host = registry.host();
     write_config(&sandbox, None);
     let none = as_user(&sandbox, &on(&name)).run().assert_fails();
-    assert_says(&none, &[&host, "team/app:v1", "authorization failed"]);
+    assert_says(&none, &[&host, "team/app:v1", "has no user name and password", "authorization failed"]);
     let none = push(&sandbox, &format!("{host}/team/new:v1")).run().assert_fails();
     assert_says(&none, &[&host, "team/new", "authorization failed"]);
-    let wrong = json!({ "auths": { &host: { "auth": "dGVzdGVyOndyb25n" } } });
+    let wrong = json!({ "auths": { &host: { "auth": "dGVzdGVyOm5vbnNlbnNl" } } });
     fs_err::write(sandbox.path("docker/config.json"), wrong.to_string()).expect("credentials");
     let wrong = as_user(&sandbox, &on(&name)).run().assert_fails();
-    assert_says(&wrong, &[&host, "team/app:v1", "authorization failed"]);
-    assert!(!wrong.text().contains("wrong"), "passwords are not told: {}", wrong.text());
+    assert_says(&wrong, &[&host, "team/app:v1", "user name and password are wrong", "authorization failed"]);
+    assert!(!wrong.text().contains("nonsense"), "passwords are not told: {}", wrong.text());
     write_config(&sandbox, Some(&registry));
     as_user(&sandbox, &on(&name)).run().assert_ok();
     push(&sandbox, &format!("{host}/team/new:v1")).run().assert_ok();
