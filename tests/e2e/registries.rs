@@ -67,7 +67,10 @@ fn passwords_open_registries() {
     let wrong = json!({ "auths": { &host: { "auth": "dGVzdGVyOm5vbnNlbnNl" } } });
     fs_err::write(sandbox.path("docker/config.json"), wrong.to_string()).expect("credentials");
     let wrong = as_user(&sandbox, &on(&name)).run().assert_fails();
-    assert_says(&wrong, &[&host, "team/app:v1", "user name and password are wrong", "authorization failed"]);
+    assert_says(
+        &wrong,
+        &[&host, "team/app:v1", "user name and password were not accepted", "authorization failed"],
+    );
     assert!(!wrong.text().contains("nonsense"), "passwords are not told: {}", wrong.text());
     write_config(&sandbox, Some(&registry));
     as_user(&sandbox, &on(&name)).run().assert_ok();

@@ -133,7 +133,13 @@ impl Link {
                 _ => said.to_string(),
             };
             if shown.as_ref().is_some_and(|shown| shown.is_fresh) {
-                return Err(self.denied(call, &reason(&challenge)));
+                let reason = match &challenge {
+                    Challenge::Basic => {
+                        format!("the client's user name and password were not accepted: {said}")
+                    }
+                    bearer => reason(bearer),
+                };
+                return Err(self.denied(call, &reason));
             }
             let asking = self.asking(call, Some(&challenge));
             let next = self.inner.authorizer.challenged(&asking, challenge.clone(), shown.take()).await;
