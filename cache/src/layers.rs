@@ -100,6 +100,31 @@ impl ImmutableRef {
         Ok(Remote { descriptors, provider })
     }
 
+    /// The layers of the tree as they were made or came first, if all of them can be had without making one;
+    /// annotated as by [`layers`](Self::layers).
+    ///
+    /// # Errors
+    /// When a record is gone.
+    pub async fn existing_layers(&self) -> Result<Option<Vec<Descriptor>>, Error> {
+        let inner = &self.handle.inner;
+        let blobs = {
+            let graph = inner.graph.lock();
+            let units = graph.layer_units(self.id())?;
+            let blobs = units.iter().map(|unit| Ok(graph.get(&unit.owner)?.facts.blob.clone()));
+            blobs.collect::<Result<Vec<_>, Error>>()?
+        };
+        let mut descriptors = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            match blob {
+                Some(LayerBlob { descriptor, diff_id }) if inner.can_have(&descriptor).await => {
+                    descriptors.push(descriptor.with_annotation(UNCOMPRESSED, diff_id.as_str()));
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(descriptors))
+    }
+
     /// What is known of the layers, in the order of [`layers`](Self::layers).
     ///
     /// # Errors

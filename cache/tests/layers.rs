@@ -278,8 +278,11 @@ async fn layers_are_made_of_trees_and_trees_of_layers() {
         let merged = cache.merge(&[top.clone(), side.clone()], CreateOptions::default()).await.unwrap();
         let diff = cache.diff(Some(&base), Some(&top), CreateOptions::default()).await.unwrap().unwrap();
 
+        assert_eq!(merged.existing_layers().await.unwrap(), None);
         let remote = merged.layers(&LayerOptions::default()).await.unwrap();
         assert_eq!(remote.descriptors.len(), 3);
+        assert_eq!(merged.existing_layers().await.unwrap().as_ref(), Some(&remote.descriptors));
+        assert_eq!(top.existing_layers().await.unwrap().as_deref(), Some(&remote.descriptors[..2]));
         assert_eq!(merged.layer_infos().unwrap().len(), 3);
         assert_eq!(
             diff.layers(&LayerOptions::default()).await.unwrap().descriptors,

@@ -42,9 +42,9 @@ pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
                 ));
             }
         }
-        if let Some(export) = cache.exports.first() {
+        if let Some(export) = cache.exports.iter().find(|export| export.r#type != "inline") {
             return match export.r#type.as_str() {
-                "inline" | "registry" | "local" | "gha" | "s3" | "azblob" => {
+                "registry" | "local" | "gha" | "s3" | "azblob" => {
                     unimplemented(&format!("Cache export `{}`", export.r#type))
                 }
                 other => Err(RemoteError::new(Kind::Unknown, format!("unknown cache exporter: \"{other}\""))),
@@ -68,6 +68,11 @@ pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
         return unimplemented("Attestation");
     }
     Ok(())
+}
+
+/// Whether images are to say what they can be cache for.
+pub(crate) fn inline_cache(request: &SolveRequest) -> bool {
+    request.cache.iter().flat_map(|cache| &cache.exports).any(|export| export.r#type == "inline")
 }
 
 /// Whose defaults the build is to have.
@@ -122,6 +127,19 @@ mod tests {
         modernise(&mut request);
         assert_eq!(request.exporters, [exporter("tar")]);
         assert!(check(&request).is_ok());
+    }
+
+    #[test]
+    fn images_say_what_they_can_be_cache_for_if_asked() {
+        let entry = CacheOptionsEntry { r#type: "inline".to_owned(), ..CacheOptionsEntry::default() };
+        let exports = vec![entry.clone(), entry];
+        let request = SolveRequest {
+            cache: Some(CacheOptions { exports, ..CacheOptions::default() }),
+            ..SolveRequest::default()
+        };
+        check(&request).expect("a second time changes nothing");
+        assert!(inline_cache(&request));
+        assert!(!inline_cache(&SolveRequest::default()));
     }
 
     #[test]

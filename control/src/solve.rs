@@ -65,6 +65,7 @@ impl Control {
             id: request.r#ref.clone(),
             session_id: request.session.clone(),
             compatibility: request::compatibility(request)?,
+            inline_cache: request::inline_cache(request),
             entitlements: std::mem::take(&mut request.entitlements),
             platforms: request
                 .frontend_attrs

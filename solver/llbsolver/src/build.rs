@@ -9,6 +9,7 @@ use buildkit_solver::Job;
 use buildkit_solver_llbsolver_ops::{EarlyLayers, LlbDomain};
 use buildkit_solver_result::{BuildResult, Refs};
 use buildkit_util_appcontext as tasks;
+use buildkit_util_cachedigest::Digest;
 use buildkit_util_entitlements::Entitlements;
 use buildkit_util_grpcerrors::RemoteError;
 use futures::future::try_join_all;
@@ -17,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::LlbSolver;
 use crate::bridge::Bridge;
 use crate::export::{ExportPlan, run_exporters};
+use crate::inline::InlineCache;
+use crate::step::Step;
 use crate::verify::check_platforms;
 
 /// How long the progress of a cancelled build stays open for its steps to end.
@@ -42,6 +45,8 @@ pub(crate) struct BuildCore {
     pub(crate) platforms: Vec<String>,
     /// Whose defaults exporters have.
     pub(crate) compatibility: CompatibilityVersion,
+    /// What images that are exported can be cache for, if they are to say it.
+    pub(crate) inline_cache: Option<InlineCache>,
 }
 
 impl Build {
@@ -65,10 +70,11 @@ impl Build {
         result: FrontendResult,
         exporters: Vec<Arc<dyn ExporterInstance>>,
     ) -> Result<BTreeMap<String, String>, BridgeError> {
-        if let Some(options) = exporters.iter().find_map(|exporter| exporter.layers()) {
-            self.core.layers.enable(options);
+        let layers = exporters.iter().find_map(|exporter| exporter.layers());
+        if let Some(options) = &layers {
+            self.core.layers.enable(options.clone());
         }
-        let result = evaluate(&result).await?;
+        let mut result = evaluate(&result).await?;
         let plan = ExportPlan {
             sessions: self.core.solver.shared.options.sessions.clone(),
             session_id: self.core.session_id.clone(),
@@ -79,6 +85,19 @@ impl Build {
         let default = &self.core.solver.shared.options.default_platform;
         let warnings = check_platforms(&self.core.platforms, default, &result)
             .map_err(|text| RemoteError::new(Kind::Unknown, text))?;
+        if let (Some(inline), Some(options)) = (&self.core.inline_cache, &layers) {
+            let work = inline.add_to(&mut result, &self.core.solver.shared.options.solver, options);
+            let digest = Digest::sha256(format!("{}-inline-cache", self.core.job.id().0));
+            let step =
+                Step::new(self.core.job.progress(), digest, "preparing layers for inline cache".to_owned());
+            step.run(async {
+                tokio::select! {
+                    () = work => Ok(()),
+                    () = self.cancelled.cancelled() => Err(cancelled()),
+                }
+            })
+            .await?;
+        }
         let mut response = run_exporters(&plan, exporters, &result, &warnings).await?;
         for (key, value) in &result.metadata {
             if key.starts_with("frontend.") {

@@ -12,6 +12,7 @@ mod builds;
 mod caps;
 mod error;
 mod export;
+mod inline;
 mod load;
 mod metadata;
 mod nested;

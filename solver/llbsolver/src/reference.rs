@@ -33,6 +33,9 @@ impl LazyReference {
             .build(&graph, root)
             .await
             .map_err(|error| to_bridge_error(&error, Some(&sources)))?;
+        if let Some(inline) = &self.core.inline_cache {
+            inline.note(&result);
+        }
         Ok(result.output)
     }
 }

@@ -11,7 +11,7 @@ use buildkit_solver_llbsolver_ops::{Error, LlbDomain, Tree};
 use buildkit_util_grpcerrors::RemoteError;
 
 /// Id of an empty tree, which no record stands for.
-const SCRATCH: &str = "scratch";
+pub(crate) const SCRATCH: &str = "scratch";
 
 /// Keeps results as records of a cache: the id of a result is the id of its ref.
 pub struct CacheResults {

@@ -16,6 +16,7 @@ use crate::Build;
 use crate::build::BuildCore;
 use crate::builds::BuildProgress;
 use crate::error::to_bridge_error;
+use crate::inline::InlineCache;
 use crate::nested::Nested;
 
 /// What the solver of a daemon is made of.
@@ -48,6 +49,8 @@ pub struct BuildOptions {
     pub platforms: Vec<String>,
     /// Whose defaults the build has.
     pub compatibility: CompatibilityVersion,
+    /// Whether images that are exported say what they can be cache for.
+    pub inline_cache: bool,
 }
 
 /// Runs builds. Clones are the same solver.
@@ -99,6 +102,7 @@ impl LlbSolver {
             entitlements,
             platforms: build.platforms,
             compatibility: build.compatibility,
+            inline_cache: build.inline_cache.then(InlineCache::default),
         });
         nested.attach(&core);
         Ok(Build::new(core))

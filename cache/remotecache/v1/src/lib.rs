@@ -1,4 +1,4 @@
-//! Cache records as they travel between builders: a list of layers and a list of keys that lead to them.
+//! The document in which builds tell each other what they have cached: layers, and keys that lead to them.
 //!
 //! [`Records`] is the plain form that is worked with, [`types`] the one that is written. A cache manifest has
 //! the whole [`types::CacheConfig`] as its configuration; the configuration of an image has only the records,

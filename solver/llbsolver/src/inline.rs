@@ -1,0 +1,128 @@
+//! Cache records that images carry in their configurations.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use buildkit_cache::{CacheManager, Error, ImmutableRef, LayerOptions, RefId};
+use buildkit_cache_remotecache_v1::{Link, Record, RecordResult, Records};
+use buildkit_errdefs::{Classify as _, Kind};
+use buildkit_exporter::ExportResult;
+use buildkit_exporter_containerimage_exptypes::key;
+use buildkit_solver::{
+    CachedResult, ExportMode, ExportOptions, ExportRecord, ExportableKey, LayerSource, ResultId, Solver,
+    export,
+};
+use buildkit_solver_llbsolver_ops::LlbDomain;
+use buildkit_solver_result::Refs;
+use buildkit_util_ocispec::Descriptor;
+use parking_lot::Mutex;
+
+use crate::results::SCRATCH;
+
+/// Remembers the keys of results, for the records of images that are made of them.
+#[derive(Default)]
+pub(crate) struct InlineCache {
+    keys: Mutex<HashMap<RefId, Vec<ExportableKey>>>,
+}
+
+impl InlineCache {
+    /// A result of the build, which may be exported.
+    pub(crate) fn note(&self, result: &CachedResult<LlbDomain>) {
+        if let Some(tree) = &result.output {
+            self.keys.lock().insert(tree.id().clone(), result.keys.clone());
+        }
+    }
+
+    /// Puts the records of each tree into the metadata, where exporters of images find them. An image whose
+    /// records cannot be had goes without.
+    pub(crate) async fn add_to(
+        &self,
+        result: &mut ExportResult,
+        solver: &Solver<LlbDomain>,
+        options: &LayerOptions,
+    ) {
+        // Records name layers by their places, which are the same when times of files are rewritten.
+        let options = LayerOptions { rewrite: None, ..options.clone() };
+        let trees: Vec<(String, ImmutableRef)> = match &result.refs {
+            Refs::Single(tree) => {
+                tree.iter().map(|tree| (key::INLINE_CACHE.to_owned(), tree.clone())).collect()
+            }
+            Refs::Many(trees) => trees
+                .iter()
+                .filter_map(|(id, tree)| Some((format!("{}/{id}", key::INLINE_CACHE), tree.clone()?)))
+                .collect(),
+        };
+        for (key, tree) in trees {
+            match self.records(&tree, solver, &options).await {
+                Ok(Some(records)) => {
+                    result.metadata.insert(key, records.into());
+                }
+                Ok(None) => tracing::warn!(tree = %tree.id(), "failed to match any cache with layers"),
+                Err(error) => tracing::warn!(%error, tree = %tree.id(), "no inline cache for an image"),
+            }
+        }
+    }
+
+    async fn records(
+        &self,
+        tree: &ImmutableRef,
+        solver: &Solver<LlbDomain>,
+        options: &LayerOptions,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let keys = self.keys.lock().get(tree.id()).cloned().unwrap_or_default();
+        let image = tree.layers(options).await?.descriptors;
+        let source = CacheLayers { cache: &solver.domain().services().cache, options };
+        let walk = ExportOptions { mode: ExportMode::Min, roots: false, only_this_build: false };
+        let exported = export(&keys, &**solver.keys(), &source, walk).await?;
+        Ok(plain(exported).to_inline(&image))
+    }
+}
+
+/// What was exported, without what only this daemon knows.
+fn plain(exported: Vec<ExportRecord<Vec<Descriptor>>>) -> Records {
+    let mut records = Records::default();
+    for record in exported {
+        let inputs = record.inputs.into_iter().map(|links| {
+            let links = links.into_iter().map(|link| Link { record: link.record, selector: link.selector });
+            links.collect()
+        });
+        let results = record.results.into_iter().map(|result| {
+            let first = records.layers.len();
+            records.layers.extend(result.layers);
+            RecordResult {
+                layers: (first..records.layers.len()).collect(),
+                created_at: result.created_at.into(),
+            }
+        });
+        let (digest, inputs, results) = (record.digest, inputs.collect(), results.collect());
+        records.records.push(Record { digest, inputs, results });
+    }
+    records
+}
+
+/// The layers of results in the cache.
+struct CacheLayers<'a> {
+    cache: &'a CacheManager,
+    options: &'a LayerOptions,
+}
+
+#[async_trait]
+impl LayerSource for CacheLayers<'_> {
+    type Layers = Vec<Descriptor>;
+    type Error = Error;
+
+    async fn layers(&self, result: &ResultId, make: bool) -> Result<Option<Vec<Descriptor>>, Error> {
+        if result.0 == SCRATCH {
+            return Ok(None);
+        }
+        let tree = match self.cache.get(&RefId::new(&result.0)).await {
+            Ok(tree) => tree,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if make {
+            return Ok(Some(tree.layers(self.options).await?.descriptors));
+        }
+        tree.existing_layers().await
+    }
+}
