@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use buildkit_cache::GcPolicy;
 use buildkit_cache::gc::{self, Limits};
+use buildkit_cache_remotecache::RegistryCache;
 use buildkit_cmd_buildkitd_config::{Config, DiskSpace, Gc};
 use buildkit_control::{Control, ControlOptions};
 use buildkit_control_gateway::ActiveBuilds;
@@ -13,7 +14,9 @@ use buildkit_executor_oci::DnsConfig;
 use buildkit_frontend::FrontendRegistry;
 use buildkit_session::SessionManager;
 use buildkit_solver::{Solver, SolverOptions};
-use buildkit_solver_llbsolver::{CacheResults, LlbSolver, LlbSolverOptions, frontend_caps, llb_caps};
+use buildkit_solver_llbsolver::{
+    CacheResults, ImportedKeys, LlbSolver, LlbSolverOptions, frontend_caps, llb_caps,
+};
 use buildkit_solver_llbsolver_ops::LlbDomain;
 use buildkit_solver_pb::{Platform, caps};
 use buildkit_solver_sledcachestorage::{PersistentKeyStore, PersistentKeyStoreOptions};
@@ -39,7 +42,8 @@ pub(crate) struct Daemon {
 /// Opens everything that the settings name.
 pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Result<Daemon> {
     let sessions = SessionManager::new();
-    let worker = Arc::new(open_worker(settings, kinds, &sessions).await?);
+    let registries = registries(&settings.config, &sessions);
+    let worker = Arc::new(open_worker(settings, kinds, &sessions, &registries).await?);
     let workers = WorkerController::new(vec![worker.clone() as Arc<dyn Worker>]);
 
     let keys = {
@@ -49,16 +53,19 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
         });
         open.await?.context("failed to open the cache keys")?
     };
+    let imports = ImportedKeys::new(Arc::new(keys));
     let solver = Solver::new(
         LlbDomain::new(worker.services().clone()),
-        Arc::new(keys),
-        Arc::new(CacheResults::new(worker.cache().clone())),
+        Arc::new(imports.clone()),
+        Arc::new(CacheResults::new(worker.cache().clone(), imports.clone())),
         SolverOptions::default(),
     );
     let llb_caps = llb_caps(caps::list());
     let default_platform = worker.info().platforms.first().cloned().unwrap_or_else(host_platform);
     let solver = LlbSolver::new(LlbSolverOptions {
         solver,
+        imports,
+        importers: vec![Arc::new(RegistryCache::new(registries.clone()))],
         sessions: sessions.clone(),
         frontends: FrontendRegistry::new(),
         default_platform,
@@ -87,6 +94,7 @@ async fn open_worker(
     settings: &Settings,
     kinds: WorkerKinds,
     sessions: &SessionManager,
+    registries: &Registries,
 ) -> anyhow::Result<RuncWorker> {
     if settings.containerd_worker == Toggle::On && kinds.containerd {
         if !kinds.oci {
@@ -133,7 +141,7 @@ async fn open_worker(
         },
         max_parallelism: usize::try_from(oci.max_parallelism).unwrap_or(0),
         sessions: sessions.clone(),
-        registries: registries(config, sessions),
+        registries: registries.clone(),
         probe: probe_command(),
     };
     Ok(buildkit_worker_runc::open(options).await?)

@@ -27,10 +27,6 @@ impl Bridge {
     }
 
     async fn solve_now(&self, request: SolveRequest) -> Result<FrontendResult, BridgeError> {
-        if !request.cache_imports.is_empty() {
-            // An import is a hint: a build without it is slower and gives the same result.
-            tracing::debug!("cache imports are not implemented, building without them");
-        }
         match (request.definition, request.frontend.as_str()) {
             (Some(_), name) if !name.is_empty() => Err(RemoteError::new(
                 Kind::InvalidArgument,
@@ -39,7 +35,9 @@ impl Bridge {
             .into()),
             (Some(definition), _) if definition.def.is_empty() => Ok(BuildResult::default()),
             (Some(definition), _) => {
-                let reference = LazyReference::new(self.core.clone(), definition, self.cancelled.clone());
+                let imports = self.core.imports.wanted(request.cache_imports);
+                let cancelled = self.cancelled.clone();
+                let reference = LazyReference::new(self.core.clone(), definition, imports, cancelled);
                 if request.evaluate {
                     reference.result().await?;
                 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::LlbSolver;
 use crate::bridge::Bridge;
 use crate::export::{ExportPlan, run_exporters};
+use crate::importing::BuildImports;
 use crate::inline::InlineCache;
 use crate::step::Step;
 use crate::verify::check_platforms;
@@ -45,6 +46,8 @@ pub(crate) struct BuildCore {
     pub(crate) platforms: Vec<String>,
     /// Whose defaults exporters have.
     pub(crate) compatibility: CompatibilityVersion,
+    /// Caches that it looks into.
+    pub(crate) imports: BuildImports,
     /// What images that are exported can be cache for, if they are to say it.
     pub(crate) inline_cache: Option<InlineCache>,
 }
@@ -86,7 +89,7 @@ impl Build {
         let warnings = check_platforms(&self.core.platforms, default, &result)
             .map_err(|text| RemoteError::new(Kind::Unknown, text))?;
         if let (Some(inline), Some(options)) = (&self.core.inline_cache, &layers) {
-            let work = inline.add_to(&mut result, &self.core.solver.shared.options.solver, options);
+            let work = inline.add_to(&mut result, &self.core.solver.shared.options, options);
             let digest = Digest::sha256(format!("{}-inline-cache", self.core.job.id().0));
             let step =
                 Step::new(self.core.job.progress(), digest, "preparing layers for inline cache".to_owned());

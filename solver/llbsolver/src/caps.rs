@@ -19,7 +19,6 @@ const MISSING_LLB: &[&str] = &[
 
 /// Prefixes of bridge capabilities that do not exist yet.
 const MISSING_FRONTEND: &[&str] = &[
-    "importcaches",
     "gateway.exec",
     "reference.attestations",
     "source.metaresolver.image.attestations",

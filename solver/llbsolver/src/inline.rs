@@ -9,15 +9,16 @@ use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_exporter::ExportResult;
 use buildkit_exporter_containerimage_exptypes::key;
 use buildkit_solver::{
-    CachedResult, ExportMode, ExportOptions, ExportRecord, ExportableKey, LayerSource, ResultId, Solver,
-    export,
+    CachedResult, ExportMode, ExportOptions, ExportRecord, ExportableKey, LayerSource, ResultId, export,
 };
 use buildkit_solver_llbsolver_ops::LlbDomain;
 use buildkit_solver_result::Refs;
 use buildkit_util_ocispec::Descriptor;
 use parking_lot::Mutex;
 
+use crate::ImportedKeys;
 use crate::results::SCRATCH;
+use crate::solver::LlbSolverOptions;
 
 /// Remembers the keys of results, for the records of images that are made of them.
 #[derive(Default)]
@@ -38,7 +39,7 @@ impl InlineCache {
     pub(crate) async fn add_to(
         &self,
         result: &mut ExportResult,
-        solver: &Solver<LlbDomain>,
+        solver: &LlbSolverOptions,
         options: &LayerOptions,
     ) {
         // Records name layers by their places, which are the same when times of files are rewritten.
@@ -66,14 +67,18 @@ impl InlineCache {
     async fn records(
         &self,
         tree: &ImmutableRef,
-        solver: &Solver<LlbDomain>,
+        solver: &LlbSolverOptions,
         options: &LayerOptions,
     ) -> Result<Option<Vec<u8>>, Error> {
         let keys = self.keys.lock().get(tree.id()).cloned().unwrap_or_default();
         let image = tree.layers(options).await?.descriptors;
-        let source = CacheLayers { cache: &solver.domain().services().cache, options };
+        let source = CacheLayers {
+            cache: &solver.solver.domain().services().cache,
+            options,
+            imports: &solver.imports,
+        };
         let walk = ExportOptions { mode: ExportMode::Min, roots: false, only_this_build: false };
-        let exported = export(&keys, &**solver.keys(), &source, walk).await?;
+        let exported = export(&keys, &**solver.solver.keys(), &source, walk).await?;
         Ok(plain(exported).to_inline(&image))
     }
 }
@@ -104,6 +109,7 @@ fn plain(exported: Vec<ExportRecord<Vec<Descriptor>>>) -> Records {
 struct CacheLayers<'a> {
     cache: &'a CacheManager,
     options: &'a LayerOptions,
+    imports: &'a ImportedKeys,
 }
 
 #[async_trait]
@@ -114,6 +120,9 @@ impl LayerSource for CacheLayers<'_> {
     async fn layers(&self, result: &ResultId, make: bool) -> Result<Option<Vec<Descriptor>>, Error> {
         if result.0 == SCRATCH {
             return Ok(None);
+        }
+        if ImportedKeys::is_imported(result) {
+            return Ok(self.imports.layers(result).map(|layers| layers.to_vec()));
         }
         let tree = match self.cache.get(&RefId::new(&result.0)).await {
             Ok(tree) => tree,

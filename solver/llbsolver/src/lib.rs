@@ -12,6 +12,8 @@ mod builds;
 mod caps;
 mod error;
 mod export;
+mod importing;
+mod imports;
 mod inline;
 mod load;
 mod metadata;
@@ -24,5 +26,6 @@ mod verify;
 
 pub use build::Build;
 pub use caps::{frontend_caps, llb_caps};
+pub use imports::ImportedKeys;
 pub use results::CacheResults;
 pub use solver::{BuildOptions, LlbSolver, LlbSolverOptions};

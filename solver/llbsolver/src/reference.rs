@@ -4,29 +4,39 @@ use async_trait::async_trait;
 use buildkit_cache::ImmutableRef;
 use buildkit_frontend::{BridgeError, Reference};
 use buildkit_solver_pb::Definition;
+use futures::future::join_all;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::{BuildCore, cancelled};
 use crate::error::to_bridge_error;
+use crate::importing::WantedImport;
 use crate::load::{LoadedGraph, load};
 
 /// The result of a definition, solved when somebody asks for it.
 pub(crate) struct LazyReference {
     core: Arc<BuildCore>,
     definition: Arc<Definition>,
+    /// Caches that are looked into.
+    imports: Vec<Arc<WantedImport>>,
     /// All who ask share one solve; if the one who runs it leaves, the next takes it over.
     result: OnceCell<Result<Option<ImmutableRef>, BridgeError>>,
     cancelled: CancellationToken,
 }
 
 impl LazyReference {
-    pub(crate) fn new(core: Arc<BuildCore>, definition: Definition, cancelled: CancellationToken) -> Self {
-        Self { core, definition: Arc::new(definition), result: OnceCell::new(), cancelled }
+    pub(crate) fn new(
+        core: Arc<BuildCore>,
+        definition: Definition,
+        imports: Vec<Arc<WantedImport>>,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self { core, definition: Arc::new(definition), imports, result: OnceCell::new(), cancelled }
     }
 
     async fn solve(&self) -> Result<Option<ImmutableRef>, BridgeError> {
         let LoadedGraph { graph, root, sources } = load(&self.core, &self.definition, 0).await?;
+        join_all(self.imports.iter().map(|import| import.open(&self.core))).await;
         let result = self
             .core
             .job

@@ -10,18 +10,21 @@ use buildkit_solver::{OpContext, ResultId, ResultStore};
 use buildkit_solver_llbsolver_ops::{Error, LlbDomain, Tree};
 use buildkit_util_grpcerrors::RemoteError;
 
+use crate::ImportedKeys;
+
 /// Id of an empty tree, which no record stands for.
 pub(crate) const SCRATCH: &str = "scratch";
 
 /// Keeps results as records of a cache: the id of a result is the id of its ref.
 pub struct CacheResults {
     cache: CacheManager,
+    imports: ImportedKeys,
 }
 
 impl CacheResults {
-    /// Results in this cache.
-    pub fn new(cache: CacheManager) -> Self {
-        Self { cache }
+    /// Results in this cache, and in those that builds import.
+    pub fn new(cache: CacheManager, imports: ImportedKeys) -> Self {
+        Self { cache, imports }
     }
 }
 
@@ -42,6 +45,16 @@ impl ResultStore<LlbDomain> for CacheResults {
         if id.0 == SCRATCH {
             return Ok(None);
         }
+        if ImportedKeys::is_imported(id) {
+            return match self.imports.load(&self.cache, id) {
+                Ok(Some(tree)) => Ok(Some(tree)),
+                Ok(None) => {
+                    let text = format!("result `{}` is in no cache that is imported now", id.0);
+                    Err(Error::Failed(BridgeError::from(RemoteError::new(Kind::NotFound, text))))
+                }
+                Err(error) => Err(Error::Failed(BridgeError::from(RemoteError::from_error(&error)))),
+            };
+        }
         let found = self.cache.get(&RefId::new(&id.0)).await;
         if found.as_ref().is_ok_and(|tree| !tree.is_available()) {
             // A layer that was never fetched, and nobody is there who could: whoever named it will.
@@ -58,6 +71,9 @@ impl ResultStore<LlbDomain> for CacheResults {
     }
 
     fn exists(&self, id: &ResultId) -> bool {
+        if ImportedKeys::is_imported(id) {
+            return self.imports.layers(id).is_some();
+        }
         id.0 == SCRATCH || self.cache.exists(&RefId::new(&id.0))
     }
 }

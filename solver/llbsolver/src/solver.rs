@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use buildkit_cache_remotecache::CacheImporter;
 use buildkit_errdefs::Kind;
 use buildkit_exporter::CompatibilityVersion;
 use buildkit_frontend::{BridgeError, FrontendRegistry};
@@ -12,17 +13,22 @@ use buildkit_util_entitlements::Entitlements;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::{Bus, Subscription};
 
-use crate::Build;
 use crate::build::BuildCore;
 use crate::builds::BuildProgress;
 use crate::error::to_bridge_error;
+use crate::importing::BuildImports;
 use crate::inline::InlineCache;
 use crate::nested::Nested;
+use crate::{Build, ImportedKeys};
 
 /// What the solver of a daemon is made of.
 pub struct LlbSolverOptions {
     /// Schedules and caches.
     pub solver: Solver<LlbDomain>,
+    /// The keys that `solver` has, with those of caches that builds import.
+    pub imports: ImportedKeys,
+    /// Kinds of caches that builds may import.
+    pub importers: Vec<Arc<dyn CacheImporter>>,
     /// Sessions of clients.
     pub sessions: SessionManager,
     /// Frontends that requests may name.
@@ -102,6 +108,7 @@ impl LlbSolver {
             entitlements,
             platforms: build.platforms,
             compatibility: build.compatibility,
+            imports: BuildImports::default(),
             inline_cache: build.inline_cache.then(InlineCache::default),
         });
         nested.attach(&core);
