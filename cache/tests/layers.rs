@@ -156,6 +156,8 @@ async fn layers_are_fetched_when_files_are_needed() {
                 &shop,
                 &[Entry::Dir("etc"), Entry::File("etc/.wh..wh..opq", ""), Entry::File("etc/e", "4")],
             ),
+            // Hides everything, which overlayfs cannot say of a root.
+            layer(&shop, &[Entry::File(".wh..wh..opq", ""), Entry::File("only", "5")]),
         ];
         let offered = offer(&cache, &shop);
         let third = tree(&cache, &layers[..3]);
@@ -174,7 +176,7 @@ async fn layers_are_fetched_when_files_are_needed() {
         assert_eq!(read(&fourth, "etc/a").await, None, "overlay {overlay}");
         assert_eq!(shop.reads(), 4, "what is there is used again");
         let all = tree(&cache, &layers);
-        assert_eq!(read(&all, "only").await.as_deref(), Some("5"));
+        assert_eq!(read(&all, "only").await.as_deref(), Some("5"), "overlay {overlay}");
         assert_eq!(read(&all, "etc/e").await, None, "overlay {overlay}");
         drop(offered);
         // After a restart all is still there.
