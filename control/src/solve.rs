@@ -66,6 +66,7 @@ impl Control {
             session_id: request.session.clone(),
             compatibility: request::compatibility(request)?,
             inline_cache: request::inline_cache(request),
+            cache_exports: request::cache_exports(request),
             entitlements: std::mem::take(&mut request.entitlements),
             platforms: request
                 .frontend_attrs

@@ -12,6 +12,9 @@ pub enum Error {
     /// It cannot be had.
     #[error(transparent)]
     Pull(#[from] buildkit_util_pull::Error),
+    /// It cannot be written.
+    #[error(transparent)]
+    Push(#[from] buildkit_util_push::Error),
     /// A manifest or an index makes no sense.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -37,6 +40,7 @@ impl Classify for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Pull(error) => error.kind(),
+            Self::Push(error) => error.kind(),
             Self::Document(error) => error.kind(),
             Self::Option(_) | Self::Records { .. } | Self::Image { .. } => Kind::InvalidArgument,
         }

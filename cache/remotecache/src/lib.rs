@@ -1,14 +1,16 @@
-//! Caches that other builders left elsewhere, such as in an image.
+//! Caches that other builders left elsewhere, such as in an image, or are left there for them.
 //!
 //! Importing reads documents only; layers are fetched when a build needs their files.
 #![forbid(unsafe_code)]
 
 mod error;
+mod export;
 mod import;
 mod port;
 mod registry;
 
 pub use error::Error;
+pub use export::{CacheDocuments, CacheFormat};
 pub use import::{DESCRIPTION, read_cache};
-pub use port::{CacheImporter, RemoteCache};
+pub use port::{CacheExport, CacheExporter, CacheImporter, RemoteCache};
 pub use registry::RegistryCache;

@@ -62,10 +62,12 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
     );
     let llb_caps = llb_caps(caps::list());
     let default_platform = worker.info().platforms.first().cloned().unwrap_or_else(host_platform);
+    let registry_cache = RegistryCache::new(registries);
     let solver = LlbSolver::new(LlbSolverOptions {
         solver,
         imports,
-        importers: vec![Arc::new(RegistryCache::new(registries.clone()))],
+        importers: vec![Arc::new(registry_cache.clone())],
+        cache_exporters: vec![Arc::new(registry_cache)],
         sessions: sessions.clone(),
         frontends: FrontendRegistry::new(),
         default_platform,

@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::LlbSolver;
 use crate::bridge::Bridge;
 use crate::export::{ExportPlan, run_exporters};
+use crate::exporting::{CacheExportPlan, write_caches};
 use crate::importing::BuildImports;
-use crate::inline::InlineCache;
+use crate::inline::ResultKeys;
 use crate::step::Step;
 use crate::verify::check_platforms;
 
@@ -48,8 +49,12 @@ pub(crate) struct BuildCore {
     pub(crate) compatibility: CompatibilityVersion,
     /// Caches that it looks into.
     pub(crate) imports: BuildImports,
-    /// What images that are exported can be cache for, if they are to say it.
-    pub(crate) inline_cache: Option<InlineCache>,
+    /// Whether images that are exported say what they can be cache for.
+    pub(crate) inline_cache: bool,
+    /// Keys of results, if somebody asks for what can be cache for them.
+    pub(crate) keys: Option<ResultKeys>,
+    /// Caches that are written.
+    pub(crate) cache_exports: Vec<CacheExportPlan>,
 }
 
 impl Build {
@@ -88,8 +93,10 @@ impl Build {
         let default = &self.core.solver.shared.options.default_platform;
         let warnings = check_platforms(&self.core.platforms, default, &result)
             .map_err(|text| RemoteError::new(Kind::Unknown, text))?;
-        if let (Some(inline), Some(options)) = (&self.core.inline_cache, &layers) {
-            let work = inline.add_to(&mut result, &self.core.solver.shared.options, options);
+        if self.core.inline_cache
+            && let (Some(keys), Some(options)) = (&self.core.keys, &layers)
+        {
+            let work = keys.add_inline(&mut result, &self.core.solver.shared.options, options);
             let digest = Digest::sha256(format!("{}-inline-cache", self.core.job.id().0));
             let step =
                 Step::new(self.core.job.progress(), digest, "preparing layers for inline cache".to_owned());
@@ -102,6 +109,7 @@ impl Build {
             .await?;
         }
         let mut response = run_exporters(&plan, exporters, &result, &warnings).await?;
+        response.extend(write_caches(&self.core, &result, &self.cancelled).await?);
         for (key, value) in &result.metadata {
             if key.starts_with("frontend.") {
                 response.insert(key.clone(), String::from_utf8_lossy(value).into_owned());

@@ -1,4 +1,4 @@
-//! Cache records that images carry in their configurations.
+//! Cache records of results: those that images carry in their configurations, and those of whole caches.
 
 use std::collections::HashMap;
 
@@ -8,25 +8,26 @@ use buildkit_cache_remotecache_v1::{Link, Record, RecordResult, Records};
 use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_exporter::ExportResult;
 use buildkit_exporter_containerimage_exptypes::key;
+use buildkit_exporter_util_epoch::Timestamp;
 use buildkit_solver::{
     CachedResult, ExportMode, ExportOptions, ExportRecord, ExportableKey, LayerSource, ResultId, export,
 };
 use buildkit_solver_llbsolver_ops::LlbDomain;
 use buildkit_solver_result::Refs;
-use buildkit_util_ocispec::Descriptor;
+use buildkit_util_ocispec::{Descriptor, annotation};
 use parking_lot::Mutex;
 
 use crate::ImportedKeys;
 use crate::results::SCRATCH;
 use crate::solver::LlbSolverOptions;
 
-/// Remembers the keys of results, for the records of images that are made of them.
+/// Remembers the keys of results, for the records of what is made of them.
 #[derive(Default)]
-pub(crate) struct InlineCache {
+pub(crate) struct ResultKeys {
     keys: Mutex<HashMap<RefId, Vec<ExportableKey>>>,
 }
 
-impl InlineCache {
+impl ResultKeys {
     /// A result of the build, which may be exported.
     pub(crate) fn note(&self, result: &CachedResult<LlbDomain>) {
         if let Some(tree) = &result.output {
@@ -36,7 +37,7 @@ impl InlineCache {
 
     /// Puts the records of each tree into the metadata, where exporters of images find them. An image whose
     /// records cannot be had goes without.
-    pub(crate) async fn add_to(
+    pub(crate) async fn add_inline(
         &self,
         result: &mut ExportResult,
         solver: &LlbSolverOptions,
@@ -54,7 +55,7 @@ impl InlineCache {
                 .collect(),
         };
         for (key, tree) in trees {
-            match self.records(&tree, solver, &options).await {
+            match self.inline(&tree, solver, &options).await {
                 Ok(Some(records)) => {
                     result.metadata.insert(key, records.into());
                 }
@@ -64,22 +65,38 @@ impl InlineCache {
         }
     }
 
-    async fn records(
+    async fn inline(
         &self,
         tree: &ImmutableRef,
         solver: &LlbSolverOptions,
         options: &LayerOptions,
     ) -> Result<Option<Vec<u8>>, Error> {
-        let keys = self.keys.lock().get(tree.id()).cloned().unwrap_or_default();
         let image = tree.layers(options).await?.descriptors;
+        let records = self.records(std::slice::from_ref(tree), solver, options, ExportMode::Min).await?;
+        Ok(records.0.to_inline(&image))
+    }
+
+    /// The records that lead to some trees, and trees that keep their layers.
+    pub(crate) async fn records(
+        &self,
+        trees: &[ImmutableRef],
+        solver: &LlbSolverOptions,
+        options: &LayerOptions,
+        mode: ExportMode,
+    ) -> Result<(Records, Vec<ImmutableRef>), Error> {
+        let keys: Vec<ExportableKey> = {
+            let known = self.keys.lock();
+            trees.iter().filter_map(|tree| known.get(tree.id())).flatten().cloned().collect()
+        };
         let source = CacheLayers {
             cache: &solver.solver.domain().services().cache,
             options,
             imports: &solver.imports,
+            held: Mutex::default(),
         };
-        let walk = ExportOptions { mode: ExportMode::Min, roots: false, only_this_build: false };
+        let walk = ExportOptions { mode, roots: false, only_this_build: false };
         let exported = export(&keys, &**solver.solver.keys(), &source, walk).await?;
-        Ok(plain(exported).to_inline(&image))
+        Ok((plain(exported), source.held.into_inner()))
     }
 }
 
@@ -110,6 +127,8 @@ struct CacheLayers<'a> {
     cache: &'a CacheManager,
     options: &'a LayerOptions,
     imports: &'a ImportedKeys,
+    /// What was looked at.
+    held: Mutex<Vec<ImmutableRef>>,
 }
 
 #[async_trait]
@@ -129,9 +148,16 @@ impl LayerSource for CacheLayers<'_> {
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        if make {
-            return Ok(Some(tree.layers(self.options).await?.descriptors));
+        let layers = match make {
+            true => Some(tree.layers(self.options).await?.descriptors),
+            false => tree.existing_layers().await?,
+        };
+        let Some(mut layers) = layers else { return Ok(None) };
+        for (layer, info) in layers.iter_mut().zip(tree.layer_infos()?) {
+            let created = Timestamp::from(info.created_at).to_string();
+            layer.annotations.insert(annotation::CREATED_AT.to_owned(), created);
         }
-        tree.existing_layers().await
+        self.held.lock().push(tree);
+        Ok(Some(layers))
     }
 }

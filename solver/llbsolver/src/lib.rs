@@ -12,6 +12,7 @@ mod builds;
 mod caps;
 mod error;
 mod export;
+mod exporting;
 mod importing;
 mod imports;
 mod inline;

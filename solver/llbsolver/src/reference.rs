@@ -43,8 +43,8 @@ impl LazyReference {
             .build(&graph, root)
             .await
             .map_err(|error| to_bridge_error(&error, Some(&sources)))?;
-        if let Some(inline) = &self.core.inline_cache {
-            inline.note(&result);
+        if let Some(keys) = &self.core.keys {
+            keys.note(&result);
         }
         Ok(result.output)
     }

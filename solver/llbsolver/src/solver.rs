@@ -1,6 +1,7 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use buildkit_cache_remotecache::CacheImporter;
+use buildkit_cache_remotecache::{CacheExporter, CacheImporter};
 use buildkit_errdefs::Kind;
 use buildkit_exporter::CompatibilityVersion;
 use buildkit_frontend::{BridgeError, FrontendRegistry};
@@ -16,8 +17,9 @@ use buildkit_util_progress::{Bus, Subscription};
 use crate::build::BuildCore;
 use crate::builds::BuildProgress;
 use crate::error::to_bridge_error;
+use crate::exporting::CacheExportPlan;
 use crate::importing::BuildImports;
-use crate::inline::InlineCache;
+use crate::inline::ResultKeys;
 use crate::nested::Nested;
 use crate::{Build, ImportedKeys};
 
@@ -29,6 +31,8 @@ pub struct LlbSolverOptions {
     pub imports: ImportedKeys,
     /// Kinds of caches that builds may import.
     pub importers: Vec<Arc<dyn CacheImporter>>,
+    /// Kinds of caches that builds may write.
+    pub cache_exporters: Vec<Arc<dyn CacheExporter>>,
     /// Sessions of clients.
     pub sessions: SessionManager,
     /// Frontends that requests may name.
@@ -57,6 +61,8 @@ pub struct BuildOptions {
     pub compatibility: CompatibilityVersion,
     /// Whether images that are exported say what they can be cache for.
     pub inline_cache: bool,
+    /// Caches that are written when the build is done: kinds and options.
+    pub cache_exports: Vec<(String, BTreeMap<String, String>)>,
 }
 
 /// Runs builds. Clones are the same solver.
@@ -87,6 +93,10 @@ impl LlbSolver {
         let options = &self.shared.options;
         let entitlements = Entitlements::granted(&build.entitlements, &options.entitlements)
             .map_err(|error| RemoteError::from_error(&error))?;
+        let cache_exports = build.cache_exports.iter();
+        let cache_exports = cache_exports
+            .map(|(kind, attrs)| CacheExportPlan::new(&options.cache_exporters, kind, attrs))
+            .collect::<Result<Vec<_>, _>>()?;
         let nested = Arc::new(Nested::default());
         let layers = Arc::new(EarlyLayers::default());
         let context = JobContext {
@@ -109,7 +119,9 @@ impl LlbSolver {
             platforms: build.platforms,
             compatibility: build.compatibility,
             imports: BuildImports::default(),
-            inline_cache: build.inline_cache.then(InlineCache::default),
+            keys: (build.inline_cache || !cache_exports.is_empty()).then(ResultKeys::default),
+            inline_cache: build.inline_cache,
+            cache_exports,
         });
         nested.attach(&core);
         Ok(Build::new(core))

@@ -1,0 +1,74 @@
+use std::collections::HashMap;
+
+use buildkit_cache_remotecache_v1::Records;
+use buildkit_cache_remotecache_v1::types::CACHE_CONFIG;
+use buildkit_util_cachedigest::Digest;
+use buildkit_util_ocispec::{Descriptor, Index, Manifest, annotation, media_type, to_json};
+use bytes::Bytes;
+
+/// How a cache is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheFormat {
+    /// As the manifest of an image, whose layers are those of the cache, and not as an index.
+    pub image_manifest: bool,
+    /// With media types of OCI, and not Docker's.
+    pub oci: bool,
+}
+
+/// The documents of a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheDocuments {
+    /// The records.
+    pub config: (Descriptor, Bytes),
+    /// The manifest or index that names them and the layers.
+    pub manifest: (Descriptor, Bytes),
+}
+
+impl CacheDocuments {
+    /// The documents of some records; `None` if they have no results.
+    pub fn new(records: &Records, format: CacheFormat) -> Option<Self> {
+        let config = records.to_config();
+        let by_digest: HashMap<&Digest, &Descriptor> =
+            records.layers.iter().map(|layer| (&layer.digest, layer)).collect();
+        let layers = config.layers.iter().filter_map(|layer| {
+            let mut layer = (*by_digest.get(&layer.blob)?).clone();
+            layer
+                .annotations
+                .retain(|key, _| key == annotation::UNCOMPRESSED || key == annotation::CREATED_AT);
+            layer.media_type = media_type::convert_layer(&layer.media_type, format.oci).to_owned();
+            Some(layer)
+        });
+        let mut layers: Vec<Descriptor> = layers.collect();
+        if layers.is_empty() {
+            return None;
+        }
+        let json: Bytes = to_json(&config).into();
+        let config = (Descriptor::of(CACHE_CONFIG, &json), json);
+        let manifest = if format.image_manifest {
+            let media_type = media_type::OCI_MANIFEST;
+            let json = to_json(&Manifest {
+                schema_version: 2,
+                media_type: media_type.to_owned(),
+                artifact_type: String::new(),
+                config: config.0.clone(),
+                layers,
+                subject: None,
+                annotations: Default::default(),
+            });
+            (Descriptor::of(media_type, &json), json.into())
+        } else {
+            layers.push(config.0.clone());
+            let media_type = if format.oci { media_type::OCI_INDEX } else { media_type::DOCKER_LIST };
+            let json = to_json(&Index {
+                schema_version: 2,
+                media_type: media_type.to_owned(),
+                artifact_type: String::new(),
+                manifests: layers,
+                subject: None,
+                annotations: Default::default(),
+            });
+            (Descriptor::of(media_type, &json), json.into())
+        };
+        Some(Self { config, manifest })
+    }
+}
