@@ -229,57 +229,67 @@ impl Graph {
         Ok(record)
     }
 
-    /// The layers of a tree, lowest first.
+    /// The layers of a tree, lowest first. A difference between two trees of which one begins with all layers of
+    /// the other is the layers that follow, deletions of what neither shows included.
     pub(crate) fn layer_units(&self, id: &RefId) -> Result<Vec<LayerUnit>, Error> {
-        let mut units = Vec::new();
-        // Trees that are still to be taken apart, the next one last; a unit is done.
-        let mut work = vec![Err(id.clone())];
-        while let Some(next) = work.pop() {
-            let id: RefId = match next {
-                Ok(unit) => {
-                    units.push(unit);
-                    continue;
-                }
-                Err(id) => id,
+        let mut known: HashMap<RefId, Arc<[LayerUnit]>> = HashMap::new();
+        // Without recursion, because graphs are as deep as clients want. What is needed first is on top.
+        let mut pending = vec![id.clone()];
+        while let Some(id) = pending.last().cloned() {
+            let missing: Vec<RefId> = match &self.get(&id)?.parents {
+                Parents::Layer(_) => self.below_layers(&id)?.1.into_iter().collect(),
+                parents => parents.ids().into_iter().cloned().collect(),
             };
-            match &self.get(&id)?.parents {
-                Parents::Layer(parent) => {
-                    work.push(Ok(LayerUnit { owner: id.clone(), lower: parent.clone(), upper: Some(id) }));
-                    work.extend(parent.clone().map(Err));
-                }
-                Parents::Merge(parents) => work.extend(parents.iter().rev().cloned().map(Err)),
-                Parents::Diff { lower, upper } => {
-                    match self.layers_between(lower.as_ref(), upper.as_ref())? {
-                        Some(between) => work.extend(between.into_iter().rev().map(Ok)),
-                        None => work.push(Ok(LayerUnit {
-                            owner: id.clone(),
-                            lower: lower.clone(),
-                            upper: upper.clone(),
-                        })),
-                    }
-                }
+            let missing: Vec<RefId> = missing.into_iter().filter(|id| !known.contains_key(id)).collect();
+            if !missing.is_empty() {
+                pending.extend(missing);
+                continue;
+            }
+            pending.pop();
+            if !known.contains_key(&id) {
+                let units = self.units_of(&id, &known)?;
+                known.insert(id, units.into());
             }
         }
-        Ok(units)
+        Ok(known.get(id).map(|units| units.to_vec()).unwrap_or_default())
     }
 
-    /// The layers from one tree to another that it is below of, lowest first. `None` if it is not.
-    fn layers_between(
+    /// The layers of a record whose parents' layers are known.
+    fn units_of(
         &self,
-        lower: Option<&RefId>,
-        upper: Option<&RefId>,
-    ) -> Result<Option<Vec<LayerUnit>>, Error> {
-        let (Some(lower), Some(upper)) = (lower, upper) else { return Ok(None) };
-        let mut between = Vec::new();
-        let mut at = upper.clone();
-        while at != *lower {
-            let Parents::Layer(Some(parent)) = &self.get(&at)?.parents else { return Ok(None) };
-            let parent = parent.clone();
-            between.push(LayerUnit { owner: at.clone(), lower: Some(parent.clone()), upper: Some(at) });
-            at = parent;
+        id: &RefId,
+        known: &HashMap<RefId, Arc<[LayerUnit]>>,
+    ) -> Result<Vec<LayerUnit>, Error> {
+        let of = |id: &RefId| known.get(id).map_or(&[][..], |units| &units[..]);
+        Ok(match &self.get(id)?.parents {
+            Parents::Layer(_) => {
+                let (layers, below) = self.below_layers(id)?;
+                let mut units = below.as_ref().map_or_else(Vec::new, |below| of(below).to_vec());
+                units.extend(layers);
+                units
+            }
+            Parents::Merge(parents) => parents.iter().flat_map(|parent| of(parent).iter().cloned()).collect(),
+            Parents::Diff { lower, upper } => {
+                let sides = lower.as_ref().zip(upper.as_ref()).map(|(lower, upper)| (of(lower), of(upper)));
+                match sides.and_then(|(lower, upper)| upper.strip_prefix(lower)) {
+                    Some(rest) if !rest.is_empty() => rest.to_vec(),
+                    _ => vec![LayerUnit { owner: id.clone(), lower: lower.clone(), upper: upper.clone() }],
+                }
+            }
+        })
+    }
+
+    /// The layers down from a record that lie on each other, lowest first, and the tree of another kind that they
+    /// lie on.
+    fn below_layers(&self, id: &RefId) -> Result<(Vec<LayerUnit>, Option<RefId>), Error> {
+        let (mut layers, mut at) = (Vec::new(), Some(id.clone()));
+        while let Some(id) = at.clone() {
+            let Parents::Layer(parent) = &self.get(&id)?.parents else { break };
+            layers.push(LayerUnit { owner: id.clone(), lower: parent.clone(), upper: Some(id) });
+            at.clone_from(parent);
         }
-        between.reverse();
-        Ok(Some(between))
+        layers.reverse();
+        Ok((layers, at))
     }
 
     /// What identifies the blobs that a tree is made of; a tree that has not all of them stands for itself.
@@ -404,58 +414,18 @@ impl Graph {
         Released::Changed(changed)
     }
 
-    /// What a record adds to a merge, bottom first: its layers, or those of what it merges.
-    /// A record whose files are needed and are nowhere yet is returned as error.
+    /// What a merge or a difference is made of, bottom first: its layers. A record whose files are needed and are
+    /// nowhere yet is returned as error.
     pub(crate) fn merge_inputs(&self, id: &RefId) -> Result<Vec<MergeInput>, Blocked> {
-        enum Work {
-            Visit(RefId),
-            Push(MergeInput),
-        }
-        let mut out = Vec::new();
-        let mut work = vec![Work::Visit(id.clone())];
-        while let Some(next) = work.pop() {
-            let id = match next {
-                Work::Visit(id) => id,
-                Work::Push(input) => {
-                    out.push(input);
-                    continue;
-                }
-            };
-            let record = self.get(&id).map_err(Blocked::Failed)?;
-            match &record.parents {
-                Parents::Layer(parent) => {
-                    let lower = parent.as_ref().map(|parent| self.snapshot(parent)).transpose()?;
-                    work.push(Work::Push(MergeInput { lower, upper: Some(self.snapshot(&id)?) }));
-                    work.extend(parent.clone().map(Work::Visit));
-                }
-                Parents::Merge(parents) => work.extend(parents.iter().rev().cloned().map(Work::Visit)),
-                Parents::Diff { lower, upper } => {
-                    for input in self.diff_inputs(lower.as_ref(), upper.as_ref())?.into_iter().rev() {
-                        work.push(Work::Push(input));
-                    }
-                }
-            }
-        }
-        Ok(out)
-    }
-
-    /// A difference whose lower side is below its upper side is the layers between them, so that
-    /// they are used as they are. Others are compared.
-    fn diff_inputs(&self, lower: Option<&RefId>, upper: Option<&RefId>) -> Result<Vec<MergeInput>, Blocked> {
+        let units = self.layer_units(id).map_err(Blocked::Failed)?;
         let snapshot = |id: &RefId| self.snapshot(id);
-        if let Some(between) = self.layers_between(lower, upper).map_err(Blocked::Failed)? {
-            let inputs = between.iter().map(|unit| {
-                Ok(MergeInput {
-                    lower: unit.lower.as_ref().map(snapshot).transpose()?,
-                    upper: unit.upper.as_ref().map(snapshot).transpose()?,
-                })
-            });
-            return inputs.collect();
-        }
-        Ok(vec![MergeInput {
-            lower: lower.map(snapshot).transpose()?,
-            upper: upper.map(snapshot).transpose()?,
-        }])
+        let inputs = units.iter().map(|unit| {
+            Ok(MergeInput {
+                lower: unit.lower.as_ref().map(snapshot).transpose()?,
+                upper: unit.upper.as_ref().map(snapshot).transpose()?,
+            })
+        });
+        inputs.collect()
     }
 
     fn snapshot(&self, id: &RefId) -> Result<SnapshotName, Blocked> {

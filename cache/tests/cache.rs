@@ -487,3 +487,21 @@ async fn the_directory_of_mounts_is_private() {
     assert_eq!(mode(&fixture.dir.path().join("snapshots")), 0o700);
     drop(cache);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_on_a_merge_keeps_deletions() {
+    let on = Fixture::new(true);
+    let cache = on.open().await;
+    let base = layer(&cache, None, "a", "a").await;
+    let d = layer(&cache, None, "d", "d").await;
+    let merged = cache.merge(&[base.clone(), d], options("merged")).await.expect("merge");
+    let removed = cache.create(Some(&merged), options("removed")).await.expect("create");
+    std::fs::remove_file(removed.mount_local().await.expect("mount").path().join("d")).expect("remove");
+    let removed = removed.commit().await.expect("commit");
+    // Neither side shows `d`, but one of the layers between them makes it and another one deletes it.
+    let diff = cache.diff(Some(&base), Some(&removed), options("diff")).await.expect("diff").expect("a tree");
+    let other = layer(&cache, Some(&base), "d", "other").await;
+    let all = cache.merge(&[other, diff], options("all")).await.expect("merge");
+    assert_eq!(read(&all, "a").await.as_deref(), Some("a"));
+    assert_eq!(read(&all, "d").await, None);
+}
