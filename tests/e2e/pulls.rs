@@ -1,6 +1,6 @@
 //! Images of registries as the base of steps.
 
-use buildkit_client_llb::{State, image};
+use buildkit_client_llb::{CacheSharing, Mount, State, image};
 use buildkit_util_testutil::{Image, Layer, Registry};
 use serde_json::json;
 
@@ -63,4 +63,21 @@ fn what_is_wrong_is_told_in_one_line() {
             assert!(line.contains(wanted), "{wanted} is not in: {text}");
         }
     }
+}
+
+#[test]
+fn steps_share_a_cache_directory_that_lies_on_an_image() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    let name = registry.push(&Image::busybox(), "library/busybox", "latest");
+    // Each waits for the other's file, which it only sees if both use one mount.
+    let step = |own: &str, other: &str| {
+        let script = format!(
+            "cd /wd; touch {own}; n=0; while [ ! -f {other} ]; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done; touch /out/{own}"
+        );
+        let directory = Mount::cache("shared", CacheSharing::Shared).from(&image(&name).state());
+        let run = on(&name).run().args(["/bin/sh", "-c", &script]).mount("/wd", directory);
+        run.mount("/out", Mount::scratch()).done().mount("/out").expect("a mount with this target")
+    };
+    let out = sandbox.export(&together(&[step("one", "two"), step("two", "one")]));
+    assert!(out.join("one").exists() && out.join("two").exists());
 }

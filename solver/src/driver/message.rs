@@ -85,6 +85,14 @@ impl<D: Domain> Owner<D> {
                 self.jobs.remove(&job);
                 Event::JobGone(job)
             }
+            // What cancelled work fails with is no answer for those who want it by now.
+            Message::Mapped(action, _, Err(_))
+            | Message::Digested(action, _, Err(_))
+            | Message::Executed(action, _, Err(_), _)
+                if self.is_cancelled(action) =>
+            {
+                self.ended(action)
+            }
             Message::Mapped(action, node, result) => self.mapped(action, node, result),
             Message::Digested(action, node, result) => self.digested(action, node, result),
             Message::Fetched(action, id, result) => self.fetched(action, &id, result),

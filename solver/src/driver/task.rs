@@ -93,6 +93,11 @@ impl<D: Domain> Owner<D> {
         }
     }
 
+    /// Whether work was told to stop.
+    pub(super) fn is_cancelled(&self, action: ActionId) -> bool {
+        self.running.get(&action).is_some_and(|running| running.noted.cancelled.is_cancelled())
+    }
+
     pub(super) fn ended(&mut self, action: ActionId) -> Event {
         if let Some(Running { noted, .. }) = self.running.get(&action)
             && noted.kind.is_some()

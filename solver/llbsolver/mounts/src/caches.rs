@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use buildkit_cache::{CacheManager, CreateOptions, ImmutableRef, Mounted, MutableRef, RecordType, RefId};
+use buildkit_cache::{CacheManager, CreateOptions, ImmutableRef, LocalMount, MutableRef, RecordType, RefId};
+use buildkit_snapshot::{Mount, MountKind};
 use buildkit_util_cachedigest::Digest;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::Error;
 
@@ -59,11 +60,18 @@ impl CacheMount {
     ///
     /// # Errors
     /// When the record is gone.
-    pub async fn mount(&self) -> Result<Mounted, Error> {
-        match &self.shared.mutable {
-            Some(mutable) => mutable.mount().await.map_err(Error::from),
-            None => Err(Error::Invalid("Cache mount was released".to_owned())),
+    pub async fn mount(&self) -> Result<Mount, Error> {
+        let Some(mutable) = &self.shared.mutable else {
+            return Err(Error::Invalid("Cache mount was released".to_owned()));
+        };
+        let mounted = mutable.mount().await.map_err(Error::from)?;
+        if !self.shared.is_shared || !matches!(mounted.mount().kind, MountKind::Overlay { .. }) {
+            return Ok(mounted.mount().clone());
         }
+        // Two overlays with one upper directory do not show each other's files: there is one, for all steps.
+        let visible =
+            self.shared.visible.get_or_try_init(|| mutable.mount_local()).await.map_err(Error::from)?;
+        Ok(Mount { kind: MountKind::Bind, source: visible.path().to_owned(), readonly: false })
     }
 
     /// The record.
@@ -75,12 +83,17 @@ impl CacheMount {
 struct Shared {
     /// Taken when dropped only, to let go before others are told.
     mutable: Option<MutableRef>,
+    /// Steps use it at the same time.
+    is_shared: bool,
+    /// Where it is mounted, if all steps have to use one mount.
+    visible: OnceCell<LocalMount>,
     key: String,
     caches: Arc<Caches>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        drop(self.visible.take());
         drop(self.mutable.take());
         let mut shares = self.caches.shares.lock();
         // A share of the same key may have taken the place.
@@ -168,7 +181,13 @@ impl Caches {
     }
 
     fn share(self: &Arc<Self>, mutable: MutableRef, key: String, sharing: Sharing) -> CacheMount {
-        let shared = Arc::new(Shared { mutable: Some(mutable), key: key.clone(), caches: self.clone() });
+        let shared = Arc::new(Shared {
+            mutable: Some(mutable),
+            is_shared: sharing == Sharing::Shared,
+            visible: OnceCell::new(),
+            key: key.clone(),
+            caches: self.clone(),
+        });
         if sharing == Sharing::Shared {
             self.shares.lock().insert(key, Arc::downgrade(&shared));
         }

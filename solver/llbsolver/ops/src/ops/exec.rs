@@ -112,9 +112,7 @@ impl ExecOp {
                         prepared.outputs.push((at, Output::Same(input.clone())));
                     }
                     let cache = Self::cache(&special, mount, checked.sharing, &input).await?;
-                    let mounted = cache.mount().await.map_err(mount_error)?;
-                    let source = mounted.mount().clone();
-                    prepared.mounted.push(mounted);
+                    let source = cache.mount().await.map_err(mount_error)?;
                     prepared.caches.push(cache);
                     Some(ContainerMount::Snapshot { mount: source, selector: mount.selector.clone() })
                 }
