@@ -218,6 +218,25 @@ pub(crate) trait OpShared<D: Domain>: Send + Sync {
     fn payload(&self) -> Arc<D::Vertex>;
 }
 
+/// An [`OpContext`] that keeps nothing. Nobody wants a vertex that is gone.
+pub struct WeakOpContext<D: Domain> {
+    shared: std::sync::Weak<dyn OpShared<D>>,
+}
+
+impl<D: Domain> WeakOpContext<D> {
+    /// As [`OpContext::jobs`].
+    pub fn jobs(&self) -> Vec<Arc<D::Job>> {
+        self.shared.upgrade().map_or_else(Vec::new, |shared| shared.jobs())
+    }
+
+    /// As [`OpContext::publish`].
+    pub fn publish(&self, event: Event) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.publish(event);
+        }
+    }
+}
+
 impl<D: Domain> Clone for OpContext<D> {
     fn clone(&self) -> Self {
         Self { vertex: self.vertex.clone(), shared: self.shared.clone(), cancelled: self.cancelled.clone() }
@@ -243,6 +262,11 @@ impl<D: Domain> OpContext<D> {
     /// Adds to the progress of all builds that want the vertex.
     pub fn publish(&self, event: Event) {
         self.shared.publish(event);
+    }
+
+    /// What may be kept beyond the work: it does not keep the vertex, which has the op that may keep this.
+    pub fn downgrade(&self) -> WeakOpContext<D> {
+        WeakOpContext { shared: Arc::downgrade(&self.shared) }
     }
 
     /// Fires when nobody wants the result any more.

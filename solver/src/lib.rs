@@ -22,7 +22,7 @@ pub mod testsuite;
 
 pub use api::{
     CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, Op, OpContext,
-    OutputIndex, Prepare, ResultId, ResultStore, VertexId, VertexSpec,
+    OutputIndex, Prepare, ResultId, ResultStore, VertexId, VertexSpec, WeakOpContext,
 };
 pub use error::{Error, StoreError};
 pub use export::{ExportLink, ExportMode, ExportOptions, ExportRecord, ExportResult, LayerSource, export};

@@ -163,14 +163,15 @@ impl Loaded {
 
 /// Sessions of all builds that want a vertex, those of the oldest first, whenever they are asked for.
 pub(crate) fn sessions(cx: &OpContext<LlbDomain>) -> SessionGroup {
-    let cx = cx.clone();
+    // Sources keep it for as long as the vertex keeps them.
+    let cx = cx.downgrade();
     SessionGroup::live(move || cx.jobs().iter().flat_map(|job| job.sessions.ids()).collect())
 }
 
 /// Progress of a vertex, to all builds that want it.
 pub(crate) fn writer(cx: &OpContext<LlbDomain>) -> Writer {
-    let cx = cx.clone();
-    Writer::new(cx.vertex().id.0.clone(), Arc::new(move |event| cx.publish(event)))
+    let weak = cx.downgrade();
+    Writer::new(cx.vertex().id.0.clone(), Arc::new(move |event| weak.publish(event)))
 }
 
 /// A failure of a step, as it goes to the client.
