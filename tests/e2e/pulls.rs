@@ -81,3 +81,14 @@ fn steps_share_a_cache_directory_that_lies_on_an_image() {
     let out = sandbox.export(&together(&[step("one", "two"), step("two", "one")]));
     assert!(out.join("one").exists() && out.join("two").exists());
 }
+
+#[test]
+fn a_daemon_that_pulled_leaves_no_mounts() {
+    let (mut sandbox, registry) = (Sandbox::new(), Registry::start());
+    let name = registry.push(&Image::busybox(), "library/busybox", "latest");
+    sandbox.export(&shell(&on(&name), "true > /out/result"));
+    // Its mounts end with the last who has its services: what a source keeps must not keep them.
+    assert!(sandbox.daemon.stop().success());
+    let left = sandbox.daemon.census();
+    assert!(left.mounts.is_empty(), "{left:?}");
+}
