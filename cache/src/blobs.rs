@@ -105,7 +105,7 @@ impl CacheManager {
 
     /// Gives blobs from the content store; those that are not there are fetched into it first.
     pub fn provider(&self) -> Arc<dyn Provider> {
-        Arc::new(CacheProvider { inner: self.inner.clone(), handles: Vec::new() })
+        Arc::new(CacheProvider { inner: self.inner.clone(), _handles: Vec::new() })
     }
 }
 
@@ -251,14 +251,13 @@ impl Inner {
 /// Gives blobs of records, and keeps the records meanwhile.
 pub(crate) struct CacheProvider {
     pub(crate) inner: Arc<Inner>,
-    pub(crate) handles: Vec<Arc<Handle>>,
+    /// Keep the records, so that nothing removes blobs that they name.
+    pub(crate) _handles: Vec<Arc<Handle>>,
 }
 
 #[async_trait]
 impl Provider for CacheProvider {
     async fn read(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream, contentutil::Error> {
-        // A record that is held names the blob, so that nothing removes it in between.
-        debug_assert!(self.handles.iter().all(|handle| Arc::strong_count(handle) > 0));
         let store = StoreProvider(self.inner.content.clone());
         match store.read(blob, offset).await {
             Err(contentutil::Error::NotFound(_) | contentutil::Error::Damaged(_)) => {}

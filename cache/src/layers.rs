@@ -95,8 +95,7 @@ impl ImmutableRef {
             let LayerBlob { descriptor, diff_id } = blob?;
             descriptors.push(descriptor.with_annotation(UNCOMPRESSED, diff_id.as_str()));
         }
-        let handles = vec![self.handle.clone()];
-        let provider = Arc::new(CacheProvider { inner: inner.clone(), handles });
+        let provider = Arc::new(CacheProvider { inner: inner.clone(), _handles: vec![self.handle.clone()] });
         Ok(Remote { descriptors, provider })
     }
 

@@ -65,7 +65,7 @@ fn what_is_missing_is_named() {
     for (args, named) in [
         (&["debug", "histories"][..], "build history"),
         (&["debug", "logs", "x"], "build history"),
-        (&["debug", "get", "x"], "content service"),
+        (&["debug", "get", "x"], "reader of the daemon's blobs"),
     ] {
         let error = String::from_utf8(buildctl(args, b"").stderr).expect("text");
         assert!(error.contains("not implemented yet") && error.contains(named), "{args:?}: {error}");

@@ -19,6 +19,6 @@ pub(crate) async fn run(global: &Global, command: &DebugCommand) -> Result<()> {
         DebugCommand::Logs { .. } => missing::history("debug logs"),
         DebugCommand::Ctl { .. } => missing::history("debug ctl"),
         DebugCommand::Histories(_) => missing::history("debug histories"),
-        DebugCommand::Get { .. } => missing::service("debug get", "daemon's content service"),
+        DebugCommand::Get { .. } => missing::service("debug get", "reader of the daemon's blobs"),
     }
 }
