@@ -1,6 +1,6 @@
 //! The layers of a record as blobs.
 
-use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -382,9 +382,17 @@ fn write_layer(
     compression: Config,
     ingester: Box<dyn Ingester>,
 ) -> Result<LayerBlob, Failure> {
-    let mut out = BufWriter::with_capacity(BUFFER, LayerWriter::new(compression, ingester)?);
-    archive::write_layer(lower, upper, &mut out, &WriteOptions::default())?;
-    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let options = WriteOptions::default();
+    if compression.kind == Compression::Uncompressed {
+        // The store hashes it already.
+        let mut out = ingester;
+        archive::write_layer(lower, upper, &mut out, &options)?;
+        let info = out.commit()?;
+        let layer = Layer { diff_id: info.digest.clone(), size: info.size, estargz: None };
+        return Ok(layer_blob(compression.kind, info, &layer));
+    }
+    let mut out = LayerWriter::new(compression, ingester)?;
+    archive::write_layer(lower, upper, &mut out, &options)?;
     let (ingester, layer) = out.finish()?;
     Ok(layer_blob(compression.kind, ingester.commit()?, &layer))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use buildkit_snapshot::{ActiveKey, Form, SnapshotName};
 use buildkit_util_appcontext::spawn_blocking;
 use buildkit_util_archive::{self as archive, ApplyOptions, Whiteouts};
-use buildkit_util_cachedigest::Digester;
+use buildkit_util_cachedigest::HashingReader;
 use buildkit_util_compression::{Limits, detect, limited_decoder};
 use buildkit_util_contentutil::{
     self as contentutil, BlobInfo, ContentStore, Expected, Ingester, Provider, StoreProvider, StreamReader,
@@ -365,20 +365,6 @@ impl Read for Transfer {
     }
 }
 
-/// Hashes what is read.
-struct Hashing<R> {
-    input: R,
-    digester: Digester,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.input.read(buffer)?;
-        self.digester.update(&buffer[..len]);
-        Ok(len)
-    }
-}
-
 /// Unpacks a layer into a directory and stores its blob; checks both digests.
 fn apply(
     inner: &Inner,
@@ -401,9 +387,9 @@ fn apply(
             }
         };
         let decoded = limited_decoder(kind, input, Limits::default()).map_err(broken)?;
-        let mut hashing = Hashing { input: decoded, digester: Digester::new() };
+        let mut hashing = HashingReader::new(decoded);
         let applied = archive::apply_layer(root, &mut hashing, &ApplyOptions::new(whiteouts));
-        (applied, hashing.digester.finish())
+        (applied, hashing.finish())
     };
     match applied {
         Ok(_) => {

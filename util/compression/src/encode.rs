@@ -3,8 +3,9 @@ use std::io::{self, Write};
 use crate::gzip::GzipWriter;
 use crate::{Compression, Config};
 
-/// Levels that are used when none is asked for.
-pub(crate) const GZIP_LEVEL: i32 = 6;
+/// Levels that are used when none is asked for. For gzip, this one compresses as well as zlib's usual 6 does, in
+/// less time.
+pub(crate) const GZIP_LEVEL: i32 = 4;
 const ZSTD_LEVEL: i32 = 3;
 
 /// Bytes that one thread of zstd compresses by itself. The output depends on it, and not on how many

@@ -1,19 +1,16 @@
 //! gzip on several threads (RFC 1952, RFC 1951).
 //!
-//! The content is cut into blocks of a fixed size. Each is compressed by itself, with the end of the block
-//! before as dictionary and with its end on a byte, so that what comes out can be put together as one
-//! member.
+//! The content is cut into blocks of a fixed size. Each is compressed by itself, and their streams are joined to
+//! one member: not all that reads layers knows that gzip can have several.
 
 use std::io::{self, Write};
 
 use crc32fast::Hasher;
 
-use crate::pool::{Block, Done, Pool, compress};
+use crate::pool::{Block, Deflate, Done, Pool};
 
 /// Bytes of a block. The output depends on it.
-const BLOCK: usize = 512 << 10;
-/// How far back deflate can refer.
-const WINDOW: usize = 32 << 10;
+const BLOCK: usize = 2 << 20;
 
 /// Magic, deflate, no flags, no time, no extra flags, unknown system: the same as Go's library writes.
 pub(crate) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -23,7 +20,6 @@ pub(crate) struct GzipWriter<W: Write> {
     out: W,
     pool: Pool,
     block: Vec<u8>,
-    dictionary: Vec<u8>,
     spare: Vec<Vec<u8>>,
     crc: Hasher,
     length: u64,
@@ -37,7 +33,6 @@ impl<W: Write> GzipWriter<W> {
             out,
             pool: Pool::new(level, threads),
             block: Vec::new(),
-            dictionary: Vec::new(),
             spare: Vec::new(),
             crc: Hasher::new(),
             length: 0,
@@ -56,12 +51,10 @@ impl<W: Write> GzipWriter<W> {
             self.out.write_all(&HEADER)?;
         }
         let data = std::mem::replace(&mut self.block, self.spare.pop().unwrap_or_default());
-        let tail = data[data.len().saturating_sub(WINDOW)..].to_vec();
-        let dictionary = std::mem::replace(&mut self.dictionary, tail);
-        let block = Block { data, dictionary, last };
+        let block = Block { data, last };
         // What fits into one block needs no thread.
         if last && !self.pool.is_running() {
-            let done = compress(self.level, block)?;
+            let done = Deflate::new(self.level).compress(block)?;
             return self.put(done);
         }
         while self.pool.is_full() {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod decode;
+mod deflate;
 mod encode;
 mod gzip;
 mod kind;

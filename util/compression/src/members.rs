@@ -35,7 +35,7 @@ impl<W: Write> GzipMembers<W> {
         while self.pool.is_full() {
             self.take_first()?;
         }
-        self.pool.submit(Block { data, dictionary: Vec::new(), last: true })
+        self.pool.submit(Block { data, last: true })
     }
 
     /// Writes what is left, and gives back where it was written to, and at which byte each member begins; behind

@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, available_parallelism};
 
 use crc32fast::Hasher;
-use flate2::{Compress, FlushCompress, Status};
+use libdeflater::{CompressionLvl, Compressor};
+
+use crate::deflate::open_ends;
 
 /// Threads at most: beyond, whoever feeds them is the slowest.
 const MAX_THREADS: usize = 16;
 
 pub(crate) struct Block {
     pub data: Vec<u8>,
-    /// The end of what came before.
-    pub dictionary: Vec<u8>,
+    /// Whether the stream ends with it.
     pub last: bool,
 }
 
@@ -87,39 +88,50 @@ impl Pool {
 }
 
 fn work(jobs: &Mutex<Receiver<Job>>, level: u32) {
+    let mut deflate = None;
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { block, done }) = next else { return };
         // Whoever waited may be gone.
-        let _ = done.send(compress(level, block));
+        let _ = done.send(deflate.get_or_insert_with(|| Deflate::new(level)).compress(block));
     }
 }
 
-pub(crate) fn compress(level: u32, block: Block) -> io::Result<Done> {
-    let Block { data, dictionary, last } = block;
-    // A new one for each block: what one that is reset writes depends on what it compressed before.
-    let mut deflate = Compress::new(flate2::Compression::new(level), false);
-    if !dictionary.is_empty() {
-        deflate.set_dictionary(&dictionary).map_err(io::Error::other)?;
+/// Compresses one block after the other; what comes out depends on the block alone.
+pub(crate) struct Deflate {
+    compressor: Compressor,
+    out: Vec<u8>,
+}
+
+impl Deflate {
+    /// `level` is from 0 to 9.
+    pub(crate) fn new(level: u32) -> Self {
+        let level = CompressionLvl::new(level.min(9) as i32).unwrap_or_default();
+        Self { compressor: Compressor::new(level), out: Vec::new() }
     }
-    let mut crc = Hasher::new();
-    crc.update(&data);
-    let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
-    // Stored blocks are five bytes longer for each 64 KiB, and a flush takes six.
-    let mut compressed = Vec::with_capacity(data.len() / 2 + 1024);
-    loop {
-        let consumed = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX);
-        let rest = data.get(consumed..).unwrap_or_default();
-        let status = deflate.compress_vec(rest, &mut compressed, flush).map_err(io::Error::other)?;
-        let room = compressed.len() < compressed.capacity();
-        match status {
-            Status::StreamEnd => break,
-            // With room left, a flush is complete.
-            Status::Ok | Status::BufError if !last && room && deflate.total_in() == data.len() as u64 => {
-                break;
-            }
-            Status::Ok | Status::BufError => compressed.reserve(compressed.len().max(4096)),
+
+    pub(crate) fn compress(&mut self, block: Block) -> io::Result<Done> {
+        let Block { data, last } = block;
+        let mut crc = Hasher::new();
+        crc.update(&data);
+        let compressed = if last {
+            self.stream(&data)?
+        } else {
+            let (first, second) = data.split_at(data.len() / 2);
+            let (mut first, mut second) = (self.stream(first)?, self.stream(second)?);
+            open_ends([&mut first, &mut second])?;
+            first.extend_from_slice(&second);
+            first
+        };
+        Ok(Done { compressed, crc, data })
+    }
+
+    fn stream(&mut self, data: &[u8]) -> io::Result<Vec<u8>> {
+        let bound = self.compressor.deflate_compress_bound(data.len());
+        if self.out.len() < bound {
+            self.out.resize(bound, 0);
         }
+        let length = self.compressor.deflate_compress(data, &mut self.out).map_err(io::Error::other)?;
+        Ok(self.out[..length].to_vec())
     }
-    Ok(Done { compressed, crc, data })
 }

@@ -41,7 +41,7 @@ fn content(len: usize) -> Vec<u8> {
 #[test]
 fn threads_and_writes_do_not_change_the_output() {
     for kind in [Compression::Gzip, Compression::Zstd, Compression::Uncompressed] {
-        for len in [0, 1, 1000, (512 << 10) - 1, 512 << 10, (512 << 10) + 1, 9 << 20] {
+        for len in [0, 1, 1000, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, 9 << 20] {
             let data = content(len);
             let one = encode(config(kind), &data, 1, data.len());
             assert!(decode(&one) == data, "{kind} of {len} bytes");

@@ -205,7 +205,7 @@ impl ContentStore for ReadOnly {
 /// Counts and hashes what is written, and checks it against what is expected.
 pub(crate) struct Check {
     expected: Expected,
-    digester: buildkit_util_cachedigest::Digester,
+    digester: buildkit_util_cachedigest::BackgroundDigester,
     len: u64,
 }
 
@@ -214,7 +214,7 @@ impl Check {
         if let Some(digest) = &expected.digest {
             require_sha256(digest)?;
         }
-        Ok(Self { expected, digester: buildkit_util_cachedigest::Digester::new(), len: 0 })
+        Ok(Self { expected, digester: buildkit_util_cachedigest::BackgroundDigester::new(), len: 0 })
     }
 
     pub(crate) fn len(&self) -> u64 {

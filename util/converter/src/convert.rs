@@ -1,6 +1,6 @@
-use std::io::{self, BufRead, BufWriter, Read, Write};
+use std::io::{BufRead, BufWriter, Read, Write};
 
-use buildkit_util_cachedigest::{Digest, Digester};
+use buildkit_util_cachedigest::{Digest, HashingReader};
 use buildkit_util_compression::{Config, Limits, detect, limited_decoder};
 
 use crate::layer::{Layer, LayerWriter};
@@ -35,7 +35,7 @@ pub fn convert(
 ) -> Result<(Layer, Digest), Error> {
     let kind = detect(input.fill_buf().map_err(Error::Read)?);
     let decoder = limited_decoder(kind, input, conversion.limits).map_err(Error::Read)?;
-    let mut source = Hashing { inner: decoder, digester: Digester::new() };
+    let mut source = HashingReader::new(decoder);
     let mut writer = LayerWriter::new(conversion.to, out).map_err(Error::Write)?;
     match conversion.epoch {
         Some(epoch) => {
@@ -46,7 +46,7 @@ pub fn convert(
         None => copy(&mut source, &mut writer)?,
     }
     let (_, layer) = writer.finish().map_err(Error::Write)?;
-    Ok((layer, source.digester.finish()))
+    Ok((layer, source.finish()))
 }
 
 fn copy(input: &mut dyn Read, out: &mut dyn Write) -> Result<(), Error> {
@@ -57,18 +57,5 @@ fn copy(input: &mut dyn Read, out: &mut dyn Write) -> Result<(), Error> {
             return Ok(());
         }
         out.write_all(&buffer[..count]).map_err(Error::Write)?;
-    }
-}
-
-struct Hashing<R> {
-    inner: R,
-    digester: Digester,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.digester.update(&buffer[..count]);
-        Ok(count)
     }
 }

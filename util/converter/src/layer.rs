@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use buildkit_util_cachedigest::{Digest, Digester};
+use buildkit_util_cachedigest::{BackgroundDigester, Digest};
 use buildkit_util_compression::{Compression, Config, Encoder};
 
 use crate::estargz::{EStargz, EStargzWriter};
@@ -31,7 +31,7 @@ impl Layer {
 /// [`finish`](Self::finish) the output is incomplete.
 pub struct LayerWriter<W: Write> {
     inner: Inner<W>,
-    digester: Digester,
+    digester: BackgroundDigester,
     size: u64,
 }
 
@@ -50,7 +50,7 @@ impl<W: Write> LayerWriter<W> {
             Compression::EStargz => Inner::Entries(Box::new(EStargzWriter::new(out, config.level))),
             _ => Inner::Bytes(Encoder::new(config, out)?),
         };
-        Ok(Self { inner, digester: Digester::new(), size: 0 })
+        Ok(Self { inner, digester: BackgroundDigester::new(), size: 0 })
     }
 
     /// Ends the layer.
