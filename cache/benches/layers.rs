@@ -3,7 +3,7 @@
 //! Budgets, against the work that cannot be left out, in the same run and on the same file system:
 //! - making and storing a layer of 400 MB: uncompressed ≤ 2 times copying its files; with gzip or zstd ≤ 1.3 times
 //!   compressing as much in memory on all processors;
-//! - storing and unpacking 8 layers of 50 MB ≤ 1.5 times decompressing them in memory, one on each processor.
+//! - storing and unpacking 8 layers of 50 MB ≤ 1.8 times decompressing them in memory, one on each processor.
 //!
 //! `BENCH_PERCENT` makes all smaller.
 use std::collections::HashMap;
