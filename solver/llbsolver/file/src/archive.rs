@@ -1,17 +1,20 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use buildkit_util_archive::{self as archive, Chunk, Header, Reader, kind};
 use buildkit_util_compression::{Detected, decoder, detect};
 use buildkit_util_fsutil_copy::make_dirs;
 use buildkit_util_system::{CreateFile, FileKind, Root, Timestamp};
-use tar::{Archive, EntryType};
 
 use crate::actions::chown_fn;
 use crate::{Error, Owner, Result};
+
+/// Type of a file that some systems would lay out in one piece.
+const CONTIGUOUS: u8 = b'7';
 
 /// Bytes at the start of a file that tell what it is.
 const MAGIC: usize = 6;
@@ -31,9 +34,8 @@ pub(crate) fn sniff(root: &Root, path: &Path) -> Result<Option<(File, Detected)>
     let rewind = |mut file: File| file.rewind().map(|()| file).map_err(Error::io("seek", path));
     let mut file = rewind(file)?;
     let compression = detect(&magic[..count]);
-    let is_tar = reader(&mut file, compression).is_ok_and(|file| {
-        matches!(Archive::new(file).entries().map(|mut entries| entries.next()), Ok(Some(Ok(_))))
-    });
+    let is_tar =
+        reader(&mut file, compression).is_ok_and(|file| matches!(Reader::new(file).entry(), Ok(Some(_))));
     Ok(if is_tar { Some((rewind(file)?, compression)) } else { None })
 }
 
@@ -57,10 +59,10 @@ fn reader<'a>(file: impl Read + Send + 'a, compression: Detected) -> io::Result<
 /// `owner` takes the place of the owners in the archive.
 ///
 /// # Errors
-/// When the archive is damaged, names a path outside, or the system refuses. What was unpacked until
-/// then stays.
+/// When the archive is damaged, names a path outside, has an owner that is none, or the system refuses. What
+/// was unpacked until then stays.
 pub fn unpack(
-    archive: impl Read + Send,
+    input: impl Read + Send,
     compression: Detected,
     root: &Root,
     dest: &Path,
@@ -71,12 +73,58 @@ pub fn unpack(
     make_dirs(root, &dest, 0o755, chown_fn(owner).as_ref(), time)?;
     let inside = root.sub_root(&dest).map_err(Error::at("open", &dest))?;
     let mut unpacker = Unpacker { root: inside, owner, directories: BTreeMap::new() };
-    let damaged = |error: io::Error| Error::Invalid(format!("Failed to read archive: {error}"));
-    let mut archive = Archive::new(reader(archive, compression).map_err(damaged)?);
-    for entry in archive.entries().map_err(damaged)? {
-        unpacker.entry(&mut entry.map_err(damaged)?)?;
+    let decoded = reader(input, compression).map_err(|error| damaged(archive::Error::Read(error)))?;
+    let mut entries = Reader::new(decoded);
+    while let Some(header) = entries.entry().map_err(damaged)? {
+        unpacker.entry(&header, &mut entries)?;
     }
     unpacker.finish()
+}
+
+fn damaged(error: archive::Error) -> Error {
+    Error::Invalid(match error {
+        archive::Error::Malformed { reason, after } => {
+            format!("Failed to read archive after entry `{}`: {reason}", after.display())
+        }
+        archive::Error::Read(error) => format!("Failed to read archive: {error}"),
+        other => format!("Failed to read archive: {other}"),
+    })
+}
+
+/// The owner that an archive says a file has.
+fn owner_of(header: &Header, path: &Path) -> Result<Owner> {
+    // The last number means "unchanged" to the kernel.
+    let id = |id: i64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
+    match (id(header.uid), id(header.gid)) {
+        (Some(uid), Some(gid)) => Ok(Owner { uid, gid }),
+        _ => Err(Error::Invalid(format!("owner of {path:?} in the archive is out of bounds"))),
+    }
+}
+
+/// The time that an archive says a file has; those that file systems may not take are 1970.
+fn time_of(header: &Header) -> Timestamp {
+    match header.mtime {
+        Some(time) if time.seconds >= 0 => Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds },
+        _ => Timestamp::default(),
+    }
+}
+
+/// Writes the content of the current entry, with its holes.
+fn write_content(content: &mut Reader<impl Read>, file: &mut File, path: &Path) -> Result<()> {
+    let mut size = 0u64;
+    while let Some(chunk) = content.chunk().map_err(damaged)? {
+        match chunk {
+            Chunk::Data(bytes) => {
+                file.write_all(bytes).map_err(Error::io("write", path))?;
+                size += bytes.len() as u64;
+            }
+            Chunk::Hole(count) => {
+                size = size.saturating_add(count);
+                file.seek(SeekFrom::Start(size)).map_err(Error::io("seek", path))?;
+            }
+        }
+    }
+    file.set_len(size).map_err(Error::io("truncate", path))
 }
 
 struct Unpacker {
@@ -111,82 +159,67 @@ fn inside(path: &[u8]) -> Result<PathBuf> {
 }
 
 impl Unpacker {
-    fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<()> {
-        let damaged = |error: io::Error| Error::Invalid(format!("Failed to read archive: {error}"));
-        let kind = entry.header().entry_type();
-        if kind.is_pax_global_extensions() {
+    fn entry(&mut self, header: &Header, content: &mut Reader<impl Read>) -> Result<()> {
+        if header.kind == kind::PAX_GLOBAL {
             return Ok(());
         }
-        let path = inside(&entry.path_bytes())?;
+        let path = inside(&header.name)?;
         let is_root = path == Path::new("/");
-        if is_root && kind != EntryType::Directory {
+        if is_root && header.kind != kind::DIRECTORY {
             return Ok(());
         }
-        let header = entry.header();
-        let mode = header.mode().map_err(damaged)? & 0o7777;
-        let seconds = header.mtime().map_err(damaged)?;
-        let time = Timestamp { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanoseconds: 0 };
-        let id = |id: u64| u32::try_from(id).unwrap_or(u32::MAX - 1);
         let owner = match self.owner {
             Some(owner) => owner,
-            None => {
-                Owner { uid: id(header.uid().map_err(damaged)?), gid: id(header.gid().map_err(damaged)?) }
-            }
+            None => owner_of(header, &path)?,
         };
-        let device = (
-            header.device_major().ok().flatten().unwrap_or(0),
-            header.device_minor().ok().flatten().unwrap_or(0),
-        );
         if !is_root {
-            self.make_room(&path, kind)?;
+            self.make_room(&path, header.kind)?;
         }
-        match kind {
-            EntryType::Directory if is_root => {}
-            EntryType::Directory => match self.root.mkdir(&path, 0o755, None) {
+        let mode = (header.mode & 0o7777) as u32;
+        let number = |number: i64| u32::try_from(number).unwrap_or(0);
+        let device = (number(header.devmajor), number(header.devminor));
+        match header.kind {
+            kind::DIRECTORY if is_root => {}
+            kind::DIRECTORY => match self.root.mkdir(&path, 0o755, None) {
                 Err(error) if error.io_kind() == io::ErrorKind::AlreadyExists => {}
                 made => made.map_err(Error::at("mkdir", &path))?,
             },
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            kind::REGULAR | CONTIGUOUS | kind::GNU_SPARSE => {
                 let mut file = self
                     .root
                     .create_file(&path, 0o600, CreateFile::Replace)
                     .map_err(Error::at("open", &path))?;
-                io::copy(entry, &mut file).map_err(Error::io("write", &path))?;
+                write_content(content, &mut file, &path)?;
             }
-            EntryType::Symlink => {
-                let target = entry.link_name_bytes().unwrap_or_default();
-                self.root.symlink(OsStr::from_bytes(&target), &path).map_err(Error::at("symlink", &path))?;
+            kind::SYMLINK => {
+                let target = OsStr::from_bytes(&header.link);
+                self.root.symlink(target, &path).map_err(Error::at("symlink", &path))?;
             }
-            EntryType::Link => {
-                let target = inside(&entry.link_name_bytes().unwrap_or_default())?;
+            kind::LINK => {
+                let target = inside(&header.link)?;
                 // Attributes are those of the file that it is another name of.
                 return self.root.hard_link(&target, &path).map_err(Error::at("link", &path));
             }
-            EntryType::Fifo => self.node(&path, FileKind::Fifo, mode, (0, 0))?,
-            EntryType::Char => self.node(&path, FileKind::CharDevice, mode, device)?,
-            EntryType::Block => self.node(&path, FileKind::BlockDevice, mode, device)?,
-            other => {
-                return Err(Error::Invalid(format!("unhandled tar header type {}", other.as_byte())));
-            }
+            kind::FIFO => self.node(&path, FileKind::Fifo, mode, (0, 0))?,
+            kind::CHAR_DEVICE => self.node(&path, FileKind::CharDevice, mode, device)?,
+            kind::BLOCK_DEVICE => self.node(&path, FileKind::BlockDevice, mode, device)?,
+            other => return Err(Error::Invalid(format!("unhandled tar header type {other}"))),
         }
         let handle = self.root.resolve_no_follow(&path).map_err(Error::at("lstat", &path))?;
         handle.chown(owner.uid, owner.gid).map_err(Error::at("lchown", &path))?;
-        if let Ok(Some(extensions)) = entry.pax_extensions() {
-            for extension in extensions.flatten() {
-                let Some(name) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") else {
-                    continue;
-                };
-                // Not all file systems take all of them; what steers an overlay is never taken.
-                if !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.") {
-                    let _ = handle.set_xattr(OsStr::from_bytes(name), extension.value_bytes());
-                }
+        for (key, value) in &header.records {
+            let Some(name) = key.strip_prefix(b"SCHILY.xattr.") else { continue };
+            // Not all file systems take all of them; what steers an overlay is never taken.
+            if !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay.") {
+                let _ = handle.set_xattr(OsStr::from_bytes(name), value);
             }
         }
         // After the owner: changing that takes set-id bits away.
-        if kind != EntryType::Symlink {
+        if header.kind != kind::SYMLINK {
             handle.chmod(mode).map_err(Error::at("chmod", &path))?;
         }
-        if kind == EntryType::Directory {
+        let time = time_of(header);
+        if header.kind == kind::DIRECTORY {
             self.directories.insert(path, time);
         } else {
             handle.set_times(Some(time), Some(time)).map_err(Error::at("utimes", &path))?;
@@ -195,7 +228,7 @@ impl Unpacker {
     }
 
     /// Makes the directories above a path and removes what is in its way.
-    fn make_room(&mut self, path: &Path, kind: EntryType) -> Result<()> {
+    fn make_room(&mut self, path: &Path, entry_kind: u8) -> Result<()> {
         let above = path.parent().unwrap_or(Path::new("/"));
         match self.root.stat(above) {
             Ok(_) => {}
@@ -205,7 +238,7 @@ impl Unpacker {
             Err(error) => return Err(Error::at("stat", above)(error)),
         }
         match self.root.lstat(path) {
-            Ok(stat) if stat.is_dir() && kind == EntryType::Directory => Ok(()),
+            Ok(stat) if stat.is_dir() && entry_kind == kind::DIRECTORY => Ok(()),
             Ok(_) => {
                 self.directories.retain(|known, _| !known.starts_with(path));
                 self.root.remove_all(path).map_err(Error::at("unlinkat", path))

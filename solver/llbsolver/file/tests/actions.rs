@@ -1,7 +1,7 @@
 //! File actions on real trees. Needs root: owners are set.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt, symlink as link};
 use std::path::Path;
 
@@ -374,6 +374,48 @@ fn hostile_archives_stay_inside() {
         let _ = add(&source, &dest, "/a.tar");
         dest.check_canary();
         assert!(dest.path("").is_dir());
+    }
+}
+
+#[test]
+fn a2_18_descriptions_without_end_are_refused() {
+    use tar::EntryType as T;
+    // A gigabyte of zeros is a megabyte when it is compressed.
+    for kind in [T::XHeader, T::GNULongName, T::GNULongLink] {
+        let (source, dest) = (Tree::new(), Tree::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(1 << 30);
+        header.set_cksum();
+        let file = archive(&[("first", T::Regular, "", "1")]);
+        let file = &file[..1024];
+        let hostile = [file, header.as_bytes()].concat();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&hostile).expect("compresses");
+        std::io::copy(&mut std::io::repeat(0).take(1 << 30), &mut gzip).expect("compresses");
+        fs::write(source.path("a.tgz"), gzip.finish().expect("ends")).expect("file");
+        let error = add(&source, &dest, "/a.tgz").expect_err("refused");
+        assert!(error.contains("after entry `first`: header of an entry is too long"), "{error}");
+    }
+}
+
+#[test]
+fn sparse_files_of_archives_are_unpacked_with_their_holes() {
+    const SIZE: u64 = 64 << 20;
+    let (source, dest) = (Tree::new(), Tree::new());
+    source.write("sparse", "start");
+    fs::File::options().write(true).open(source.path("sparse")).expect("file").set_len(SIZE).expect("sparse");
+    for format in ["gnu", "posix"] {
+        let made = std::process::Command::new("tar")
+            .args(["--sparse", "--format", format, "-cf", "a.tar", "sparse"])
+            .current_dir(source.path(""))
+            .status();
+        assert!(made.expect("tar runs").success());
+        add(&source, &dest, "/a.tar").expect("unpacks");
+        let unpacked = fs::metadata(dest.path("out/sparse")).expect("unpacked");
+        assert_eq!(unpacked.len(), SIZE);
+        assert!(unpacked.blocks() < 1000, "{format}: {} blocks", unpacked.blocks());
+        assert!(dest.read("out/sparse").trim_end_matches('\0') == "start");
     }
 }
 
