@@ -132,14 +132,15 @@ impl Inner {
         self.graph.lock().is_stored(digest)
     }
 
-    /// Looks whether a blob is in the store, whatever is known of it.
+    /// Looks whether a blob is in the store, whatever is known of it, and as it should be.
     pub(crate) async fn is_there(&self, blob: &Descriptor) -> bool {
         if !self.is_stored(&blob.digest) {
             return false;
         }
-        let (content, digest) = (self.content.clone(), blob.digest.clone());
-        let found = spawn_blocking(move || content.info(&digest)).await;
-        let there = matches!(found, Ok(Ok(info)) if info.size == blob.size);
+        let (content, digest, size) = (self.content.clone(), blob.digest.clone(), blob.size);
+        // Opening verifies it: what is damaged is found while it can still be made or fetched anew.
+        let found = spawn_blocking(move || content.open(&digest, Some(size)).map(drop)).await;
+        let there = matches!(found, Ok(Ok(())));
         if !there {
             tracing::warn!(digest = %blob.digest, "blob is missing or damaged");
             self.note_lost(&blob.digest);

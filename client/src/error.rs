@@ -43,6 +43,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// What the daemon sent could not be passed on.
+    #[error("Failed to write what the daemon sent: {0}")]
+    Write(#[source] std::io::Error),
     /// The session that serves the build's files broke.
     #[error("Session with the daemon broke: {0}")]
     Session(String),
@@ -79,6 +82,7 @@ impl Classify for Error {
             Self::Canceled => Kind::Cancelled,
             Self::Settings(_) => Kind::InvalidArgument,
             Self::Index(error) => error.kind(),
+            Self::Write(error) => Kind::of_io(error),
             Self::Response { .. } => Kind::Internal,
         }
     }

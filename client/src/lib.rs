@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod blobs;
 mod build;
 mod client;
 mod error;

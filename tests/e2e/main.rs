@@ -32,6 +32,7 @@ mod privileges;
 mod pulled;
 mod pulls;
 mod registries;
+mod rot;
 mod sandbox;
 mod sharing;
 mod special;

@@ -1,5 +1,7 @@
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +17,8 @@ use crate::port::{BlobInfo, Check, ContentStore, Error, Expected, Ingester, Read
 /// Blobs as files: `blobs/sha256/<hex>`, as in an OCI image layout (image-layout.md), and
 /// `ingest/<number>` for those being written.
 ///
-/// Nothing is synced. After an unclean stop, a blob is hashed when it is opened for the first time.
+/// Nothing is synced, and disks forget. So a blob is hashed when it is opened for the first time, unless this
+/// handle stored it, and again whenever its file was touched since; one that is not what it should be is removed.
 /// Several handles on one directory are not meant to be. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LocalStore {
@@ -28,8 +31,22 @@ struct Inner {
     blobs: PathBuf,
     ingests: PathBuf,
     next: AtomicU64,
-    /// Blobs from before an unclean stop that nobody has read since.
-    suspects: Mutex<HashSet<Digest>>,
+    /// Blobs that were hashed, and their files as they were then.
+    verified: Mutex<HashMap<Digest, Stamp>>,
+}
+
+/// What is another when a file was written to or replaced. The time of change cannot be set by anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    /// Seconds and nanoseconds.
+    changed_at: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        Self { inode: file.ino(), changed_at: (file.ctime(), file.ctime_nsec()) }
+    }
 }
 
 struct LocalIngester {
@@ -55,24 +72,8 @@ impl LocalStore {
             fs_err::remove_dir_all(&ingests).map_err(failed)?;
         }
         fs_err::create_dir(&ingests).map_err(failed)?;
-        // The marker of an orderly stop holds the digests that were still suspect then.
-        let marker = clean_marker(&root);
-        let left = match fs_err::read_to_string(&marker) {
-            Ok(text) => {
-                fs_err::remove_file(&marker).map_err(failed)?;
-                Some(text.lines().filter_map(|line| Digest::parse(line).ok()).collect())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(error)),
-        };
-        let inner =
-            Arc::new(Inner { root, blobs, ingests, next: AtomicU64::new(0), suspects: Mutex::default() });
-        let store = Self { inner };
-        *store.inner.suspects.lock() = match left {
-            Some(left) => left,
-            None => store.list()?.into_iter().map(|info| info.digest).collect(),
-        };
-        Ok(store)
+        let verified = Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { root, blobs, ingests, next: AtomicU64::new(0), verified }) })
     }
 
     /// The directory.
@@ -89,19 +90,6 @@ impl LocalStore {
     }
 }
 
-fn clean_marker(root: &Path) -> PathBuf {
-    root.join("clean")
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let suspects: String = self.suspects.get_mut().iter().map(|digest| format!("{digest}\n")).collect();
-        if let Err(error) = fs_err::write(clean_marker(&self.root), suspects) {
-            tracing::debug!(%error, "content store not marked as clean");
-        }
-    }
-}
-
 impl Inner {
     fn path(&self, digest: &Digest) -> Result<PathBuf, Error> {
         require_sha256(digest)?;
@@ -111,7 +99,7 @@ impl Inner {
     /// Removes a damaged blob.
     fn damaged(&self, digest: &Digest, path: &Path) -> Error {
         tracing::warn!(%digest, "damaged blob removed");
-        self.suspects.lock().remove(digest);
+        self.verified.lock().remove(digest);
         match fs_err::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Error::Io { action: format!("remove the damaged blob `{digest}`"), source: error }
@@ -143,17 +131,17 @@ impl ContentStore for LocalStore {
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
             .open(&path)
             .map_err(absent(digest, "open"))?;
-        let len = file.metadata().map_err(Error::io(format!("look at blob `{digest}`")))?.len();
-        if size.is_some_and(|size| size != len) {
+        let found = file.metadata().map_err(Error::io(format!("look at blob `{digest}`")))?;
+        if size.is_some_and(|size| size != found.len()) {
             return Err(self.inner.damaged(digest, &path));
         }
-        let suspect = self.inner.suspects.lock().contains(digest);
-        if suspect {
+        let stamp = Stamp::of(&found);
+        if self.inner.verified.lock().get(digest) != Some(&stamp) {
             let found = hash(&mut file).map_err(Error::io(format!("read blob `{digest}`")))?;
             if found != *digest {
                 return Err(self.inner.damaged(digest, &path));
             }
-            self.inner.suspects.lock().remove(digest);
+            self.inner.verified.lock().insert(digest.clone(), stamp);
         }
         Ok(Box::new(file))
     }
@@ -172,7 +160,7 @@ impl ContentStore for LocalStore {
 
     fn delete(&self, digest: &Digest) -> Result<(), Error> {
         fs_err::remove_file(self.inner.path(digest)?).map_err(absent(digest, "remove"))?;
-        self.inner.suspects.lock().remove(digest);
+        self.inner.verified.lock().remove(digest);
         Ok(())
     }
 
@@ -240,8 +228,8 @@ impl Ingester for LocalIngester {
         self.file = None;
         fs_err::rename(&self.path, &target).map_err(Error::io(format!("store blob `{digest}`")))?;
         self.path = PathBuf::new();
-        // What was there before may have been damaged; this is not.
-        self.inner.suspects.lock().remove(&digest);
+        let stored = fs_err::metadata(&target).map_err(Error::io(format!("look at blob `{digest}`")))?;
+        self.inner.verified.lock().insert(digest.clone(), Stamp::of(&stored));
         Ok(BlobInfo { digest, size, stored_at: SystemTime::now() })
     }
 }

@@ -42,13 +42,48 @@ fn a_restart_removes_halves_and_finds_damage() {
     let mut text = String::new();
     store.open(&good, Some(4)).expect("open").read_to_string(&mut text).expect("read");
     assert_eq!(text, "good");
-    drop(store);
+}
 
-    // After an orderly stop nothing is hashed again: same size, so the damage is not noticed here.
-    let store = LocalStore::open(dir.path()).expect("open");
-    std::fs::write(store.path(&good).expect("path"), b"GOOD").expect("damage");
-    assert!(store.open(&good, Some(4)).is_ok());
-    assert!(matches!(store.open(&good, Some(5)), Err(Error::Damaged(_))));
+/// Puts another file in the place of a blob's.
+fn damage(store: &LocalStore, digest: &Digest, change: impl FnOnce(&mut Vec<u8>)) {
+    let path = store.path(digest).expect("path");
+    let mut content = std::fs::read(&path).expect("blob");
+    change(&mut content);
+    let other = store.root().join("damaged");
+    std::fs::write(&other, content).expect("write");
+    std::fs::rename(&other, &path).expect("rename");
+}
+
+#[test]
+fn b_10_damage_is_found_at_the_next_use() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let content = vec![b'x'; 1 << 20];
+    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+        ("one bit", |content| content[700_000] ^= 0x10),
+        ("cut", |content| content.truncate(content.len() / 2)),
+        ("zeros", |content| content[4096..8192].fill(0)),
+        ("nothing left", Vec::clear),
+    ];
+    for (what, change) in damages {
+        for at_rest in [true, false] {
+            let mut store = LocalStore::open(dir.path()).expect("open");
+            let digest = put(&store, &content);
+            assert!(store.open(&digest, None).is_ok());
+            if at_rest {
+                drop(store);
+                store = LocalStore::open(dir.path()).expect("open");
+            }
+            damage(&store, &digest, change);
+            assert!(matches!(store.open(&digest, None), Err(Error::Damaged(_))), "{what}, {at_rest}");
+            assert!(matches!(store.open(&digest, None), Err(Error::NotFound(_))), "{what}, {at_rest}");
+            // What comes anew is believed.
+            put(&store, &content);
+            let mut read = Vec::new();
+            let mut opened = store.open(&digest, Some(content.len() as u64)).expect("open");
+            opened.read_to_end(&mut read).expect("read");
+            assert!(read == content, "{what}, {at_rest}");
+        }
+    }
 }
 
 #[test]

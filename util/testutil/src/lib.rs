@@ -42,6 +42,6 @@ pub use process::{Output, Run, Running};
 pub use registry::Registry;
 pub use registry_options::{PASSWORD, RegistryAuth, RegistryOptions, USER};
 pub use rootfs::busybox_rootfs;
-pub use soak::rounds;
+pub use soak::{rounds, rounds_or};
 pub use token_server::{TokenRequest, TokenServer};
 pub use wait::wait_for;

@@ -1,4 +1,5 @@
 mod dump_llb;
+mod get;
 mod info;
 mod workers;
 
@@ -19,6 +20,6 @@ pub(crate) async fn run(global: &Global, command: &DebugCommand) -> Result<()> {
         DebugCommand::Logs { .. } => missing::history("debug logs"),
         DebugCommand::Ctl { .. } => missing::history("debug ctl"),
         DebugCommand::Histories(_) => missing::history("debug histories"),
-        DebugCommand::Get { .. } => missing::service("debug get", "reader of the daemon's blobs"),
+        DebugCommand::Get { digest } => get::run(global, digest.as_deref()).await,
     }
 }
