@@ -62,6 +62,41 @@ impl Layer {
         self.entry(path, EntryType::Link, 0o644, &[], target)
     }
 
+    /// Adds a named pipe.
+    pub fn fifo(self, path: &str) -> Self {
+        self.entry(path, EntryType::Fifo, 0o644, &[], "")
+    }
+
+    /// Adds a character device.
+    ///
+    /// # Panics
+    /// When the path is too long for a simple header.
+    pub fn device(self, path: &str, major: u32, minor: u32) -> Self {
+        let mut header = Self::header(EntryType::Char, 0o644, 0);
+        let numbers = header.set_device_major(major).and_then(|()| header.set_device_minor(minor));
+        numbers.expect("the format has devices");
+        self.plain(path, header, &[])
+    }
+
+    /// Adds a file of `size` bytes that begins with `data`; the rest is a hole that the layer does not have.
+    ///
+    /// # Panics
+    /// When the path is too long for a simple header, or the size for its numbers.
+    pub fn sparse(self, path: &str, data: &[u8], size: u64) -> Self {
+        let mut header = Self::header(EntryType::GNUSparse, 0o644, data.len());
+        let gnu = header.as_gnu_mut().expect("headers are GNU's");
+        let octal = |field: &mut [u8; 12], number: u64| {
+            let digits = format!("{number:012o}");
+            field.copy_from_slice(digits.as_bytes());
+        };
+        octal(&mut gnu.sparse[0].offset, 0);
+        octal(&mut gnu.sparse[0].numbytes, data.len() as u64);
+        octal(&mut gnu.sparse[1].offset, size);
+        octal(&mut gnu.sparse[1].numbytes, 0);
+        octal(&mut gnu.realsize, size);
+        self.plain(path, header, data)
+    }
+
     /// Adds the mark that `path` of the layers below is gone.
     pub fn whiteout(self, path: &str) -> Self {
         let (dir, name) = path.rsplit_once('/').map_or(("", path), |(dir, name)| (dir, name));
@@ -126,15 +161,30 @@ impl Layer {
         }
     }
 
-    fn entry(mut self, path: &str, kind: EntryType, mode: u32, data: &[u8], target: &str) -> Self {
-        let mut builder = tar::Builder::new(std::mem::take(&mut self.tar));
+    fn header(kind: EntryType, mode: u32, size: usize) -> Header {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);
-        header.set_size(data.len() as u64);
+        header.set_size(size as u64);
+        header
+    }
+
+    /// Adds a header that is complete but for its path and sum.
+    fn plain(mut self, path: &str, mut header: Header, data: &[u8]) -> Self {
+        header.set_path(path).unwrap_or_else(|error| panic!("`{path}` is no simple path: {error}"));
+        header.set_cksum();
+        self.tar.extend_from_slice(header.as_bytes());
+        self.tar.extend_from_slice(data);
+        self.tar.resize(self.tar.len().next_multiple_of(512), 0);
+        self
+    }
+
+    fn entry(mut self, path: &str, kind: EntryType, mode: u32, data: &[u8], target: &str) -> Self {
+        let mut builder = tar::Builder::new(std::mem::take(&mut self.tar));
+        let mut header = Self::header(kind, mode, data.len());
         let added = if target.is_empty() {
             builder.append_data(&mut header, path, data)
         } else {
