@@ -1,6 +1,6 @@
 //! Builds that their client drives call by call.
 
-use buildkit_api_services_control::{Exporter, SolveRequest};
+use buildkit_api_services_control::{Exporter, SolveRequest, SolveResponse};
 use buildkit_frontend_gateway_pb as gw;
 use buildkit_frontend_gateway_pb::llb_bridge_client::LlbBridgeClient;
 use buildkit_solver_pb as pb;
@@ -28,7 +28,7 @@ pub fn definition() -> pb::Definition {
 pub struct Driven {
     pub id: String,
     channel: Channel,
-    result: TaskGuard<Result<(), Status>>,
+    result: TaskGuard<Result<SolveResponse, Status>>,
 }
 
 impl Driven {
@@ -43,7 +43,7 @@ impl Driven {
         let id = build_id();
         let request = SolveRequest { r#ref: id.clone(), exporters, ..SolveRequest::default() };
         let solving = channel.clone();
-        let result = spawn(async move { solve_request(&solving, request).await.map(drop) });
+        let result = spawn(async move { solve_request(&solving, request).await });
         Self { id, channel: channel.clone(), result }
     }
 
@@ -80,7 +80,7 @@ impl Driven {
     }
 
     /// Returns a result and gives what the build ends with.
-    pub async fn r#return(self, result: gw::Result) -> Result<(), Status> {
+    pub async fn r#return(self, result: gw::Result) -> Result<SolveResponse, Status> {
         let request = gw::ReturnRequest { result: Some(result), error: None };
         self.bridge().r#return(self.request(request)).await?;
         self.result.await.expect("no panic")

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use buildkit_api_services_control::SolveRequest;
 use buildkit_client_llb::{FileActions, MarshalOptions, State, image, mkfile, scratch};
 use buildkit_frontend_gateway_pb as gw;
@@ -154,6 +156,8 @@ async fn images_are_for_several_platforms_and_annotated() {
             ("annotation-manifest-descriptor.descriptor", "3"),
             ("annotation-manifest-descriptor[linux/amd64].amd", "4"),
             ("annotation-index.index", "5"),
+            ("annotation-index-descriptor.root", "6"),
+            ("annotation-index-descriptor[linux/amd64].of-a-platform", "7"),
         ])],
     );
     let of = |text: &str| {
@@ -175,8 +179,15 @@ async fn images_are_for_several_platforms_and_annotated() {
         metadata: [("refs.platforms".to_owned(), mapping.to_string().into())].into_iter().collect(),
         ..gw::Result::default()
     };
-    build.r#return(result).await.expect("a build");
+    let told = build.r#return(result).await.expect("a build").exporter_response;
     tokio::task::block_in_place(|| {
+        // The descriptor of the index is in nothing that is pushed. An index has no platform, so each of its
+        // annotations counts.
+        let descriptor = STANDARD.decode(&told["containerimage.descriptor"]).expect("base 64");
+        let descriptor: Value = serde_json::from_slice(&descriptor).expect("a descriptor");
+        let annotations = &descriptor["annotations"];
+        assert_eq!((&annotations["root"], &annotations["of-a-platform"]), (&json!("6"), &json!("7")));
+        assert_eq!(descriptor["digest"], told["containerimage.digest"]);
         let index = manifest(&registry, "multi", "v1");
         assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json");
         assert_eq!(index["annotations"], json!({ "index": "5" }));
@@ -223,6 +234,7 @@ fn layouts_are_annotated() {
     for (output, why) in [
         ("annotation-what.a=b", "unrecognized annotation type what"),
         ("annotation-index.a=b", "index annotations not supported for single platform export"),
+        ("annotation-index-descriptor.a=b", "index annotations not supported for single platform export"),
     ] {
         let output = format!("type=oci,tar=false,dest={},{output}", out.display());
         let failed = sandbox.build(&small()).args(["--output", &output]).run().assert_fails();
