@@ -215,3 +215,45 @@ fn a1_03_digests_are_looked_up_in_their_repository() {
     let refused = sandbox.build(&on(&format!("{gone}/public/b@{digest}"))).run().assert_fails();
     assert_says(&refused, &[&gone]);
 }
+
+/// A registry that has but one answer, for whoever asks.
+struct Down(std::net::SocketAddr);
+
+impl Down {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // It ends with the process of the test.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || Self::answer(stream));
+            }
+        });
+        Self(address)
+    }
+
+    fn answer(mut stream: std::net::TcpStream) {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        let Ok(reading) = stream.try_clone() else { return };
+        let head = BufReader::new(reading).lines().map_while(Result::ok);
+        if head.take_while(|line| !line.is_empty()).count() > 0 {
+            let text =
+                "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndown";
+            let _ = stream.write_all(text.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn new_tries_are_in_the_log_of_the_build() {
+    let (sandbox, down) = (Sandbox::new(), Down::start());
+    let name = format!("{}/a:v1", down.0);
+    let pull = sandbox.build(&on(&name));
+    let push = sandbox.build(&small()).args(["--output", &format!("type=image,name={name},push=true")]);
+    for run in [pull, push] {
+        let text = run.run().assert_fails().text();
+        let tries = text.lines().filter(|line| line.contains("retrying in ")).count();
+        let errors = text.lines().filter(|line| line.contains(" error: ") && line.contains("503")).count();
+        assert!(tries >= 4 && errors >= tries, "{text}");
+    }
+}

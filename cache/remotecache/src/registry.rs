@@ -8,7 +8,7 @@ use buildkit_util_cachedigest::Digest;
 use buildkit_util_compression::{Compression, Config};
 use buildkit_util_contentutil::{self as contentutil, BlobStream, Provider};
 use buildkit_util_ocispec::{Descriptor, annotation, to_json};
-use buildkit_util_progress::Writer;
+use buildkit_util_progress::{LogStream, Writer};
 use buildkit_util_pull::RegistryImage;
 use buildkit_util_push::{PushOptions, push};
 use buildkit_util_reference::Reference;
@@ -113,6 +113,7 @@ impl CacheExport for RegistryExport {
             return Ok(BTreeMap::new());
         };
         let repository = self.registries.repository(&self.reference, group, Access::Push, self.insecure);
+        let repository = repository.telling_retries(progress.output(LogStream::Stderr));
         let root = manifest.0.clone();
         let documents = [config, manifest].map(|(descriptor, bytes)| (descriptor.digest, bytes));
         let provider = WithDocuments { documents: documents.into(), layers: provider };

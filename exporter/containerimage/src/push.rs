@@ -5,6 +5,7 @@ use buildkit_errdefs::{Classify, Kind};
 use buildkit_exporter::{Error, ExportContext, Finalize};
 use buildkit_session::SessionGroup;
 use buildkit_util_ocispec::annotation::DISTRIBUTION_SOURCE;
+use buildkit_util_progress::LogStream;
 use buildkit_util_push::{PushOptions, push};
 use buildkit_util_reference::Reference;
 use buildkit_util_resolver::{Access, Registries};
@@ -72,6 +73,7 @@ impl Push {
     async fn push(&self, cx: &ExportContext, target: &Target) -> Result<(), Error> {
         let sessions = SessionGroup::new([cx.session_id.clone()]);
         let repository = self.registries.repository(&target.name, &sessions, Access::Push, self.insecure);
+        let repository = repository.telling_retries(cx.progress.output(LogStream::Stderr));
         let options = PushOptions { by_digest: target.by_digest, annotations: self.sources() };
         let image = &self.image;
         let pushed = push(&repository, &image.descriptor, image.provider(), &options, &cx.progress).await;

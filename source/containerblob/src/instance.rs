@@ -8,6 +8,7 @@ use buildkit_session_content::SessionContent;
 use buildkit_source::{Error, SourceContext, SourceInstance, SourceKey};
 use buildkit_util_contentutil::{BlobStream, Error as BlobError, Provider as _};
 use buildkit_util_ocispec::{Descriptor, media_type};
+use buildkit_util_progress::LogStream;
 use buildkit_util_reference::Reference;
 use buildkit_util_resolver::{Access, Registries};
 
@@ -89,6 +90,7 @@ impl BlobInstance {
     ) -> Result<(u64, BlobStream), BlobError> {
         let digest = &self.options.digest;
         let repository = self.registries.repository(name, &cx.group, Access::Pull, false);
+        let repository = repository.telling_retries(cx.progress.output(LogStream::Stderr));
         let (kind, size) = match repository.stat(digest, "").await {
             // Manifests are blobs too, but registries keep them elsewhere.
             Err(error) if error.kind() == Kind::NotFound => {

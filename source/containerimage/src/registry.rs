@@ -4,6 +4,7 @@ use buildkit_cache::CacheManager;
 use buildkit_client_llb_sourceresolver::MetaRequest;
 use buildkit_source::{Error, Identifier, Source, SourceContext, SourceInstance};
 use buildkit_util_ocispec::{Descriptor, Document, annotation};
+use buildkit_util_progress::LogStream;
 use buildkit_util_pull::{FoundImage, RegistryImage};
 use buildkit_util_reference::Reference;
 use buildkit_util_resolver::{Access, Registries};
@@ -64,6 +65,7 @@ impl Place for RegistryPlace {
 
     fn open(&self, cx: &SourceContext, _request: Option<&MetaRequest>) -> Opened {
         let repository = self.registries.repository(&self.reference, &cx.group, Access::Pull, false);
+        let repository = repository.telling_retries(cx.progress.output(LogStream::Stderr));
         let layers = repository.provider();
         Opened { documents: Box::new(RegistryImage(repository)), layers }
     }

@@ -47,6 +47,12 @@ impl Writer {
         self.publish(Event::Log(VertexLog { vertex, stream, data, timestamp: SystemTime::now() }));
     }
 
+    /// Something that adds output to `stream`, for those who know no progress.
+    pub fn output(&self, stream: LogStream) -> impl Fn(&str) + Send + Sync + 'static {
+        let writer = self.clone();
+        move |text| writer.log(stream, Bytes::copy_from_slice(text.as_bytes()))
+    }
+
     /// Adds a warning; its vertex is set to this one.
     pub fn warn(&self, warning: VertexWarning) {
         self.publish(Event::Warning(VertexWarning { vertex: self.vertex.clone(), ..warning }));

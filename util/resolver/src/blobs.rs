@@ -152,7 +152,7 @@ impl Blobs {
             blob: blob.clone(),
             skip: 0,
             failed_at: offset,
-            budget: Budget::new(&self.0.inner.options.limits, more),
+            budget: self.0.budget(more),
             shared: self.0.clone(),
             _permit: None,
         }

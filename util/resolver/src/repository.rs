@@ -17,7 +17,7 @@ use crate::error::{Attempt, Error};
 use crate::hosts::{Host, hosts_of};
 use crate::link::Link;
 use crate::registries::Inner;
-use crate::retry::Budget;
+use crate::retry::{Budget, Retries};
 use crate::{Access, one_line};
 
 /// Header with the digest of what was asked for.
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) group: SessionGroup,
     pub(crate) access: Access,
     hosts: Vec<Host>,
+    retries: Option<Retries>,
 }
 
 impl fmt::Debug for Repository {
@@ -67,7 +68,22 @@ impl Repository {
         insecure: bool,
     ) -> Self {
         let hosts = hosts_of(name.domain(), &inner.options.registries, access, insecure);
-        Self { shared: Arc::new(Shared { inner, name, group, access, hosts }) }
+        Self { shared: Arc::new(Shared { inner, name, group, access, hosts, retries: None }) }
+    }
+
+    /// The same repository, which tells what failed and is tried again: lines for people, each with its end.
+    pub fn telling_retries(&self, told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let Shared { inner, name, group, access, hosts, .. } = &*self.shared;
+        Self {
+            shared: Arc::new(Shared {
+                inner: inner.clone(),
+                name: name.clone(),
+                group: group.clone(),
+                access: *access,
+                hosts: hosts.clone(),
+                retries: Some(Arc::new(told)),
+            }),
+        }
     }
 
     /// The name that it was made with.
@@ -244,7 +260,7 @@ impl Walk<'_> {
         loop {
             let Some(host) = shared.hosts.get(self.asked).cloned() else { return Err(shared.no_host()) };
             self.asked += 1;
-            let mut budget = Budget::new(&shared.inner.options.limits, Duration::ZERO);
+            let mut budget = shared.budget(Duration::ZERO);
             if self.asked < shared.hosts.len() {
                 budget = budget.short();
             }
@@ -273,6 +289,11 @@ impl Walk<'_> {
 }
 
 impl Shared {
+    /// What may be spent on one request; `more` is added to the total time.
+    pub(crate) fn budget(&self, more: Duration) -> Budget {
+        Budget::new(&self.inner.options.limits, more).telling(self.retries.clone())
+    }
+
     pub(crate) fn walk(&self) -> Walk<'_> {
         Walk { shared: self, asked: 0, mirrors: Vec::new() }
     }

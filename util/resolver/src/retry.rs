@@ -1,10 +1,14 @@
 //! How often and how long a request is tried.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use crate::{Error, Limits};
+
+/// Is told what failed and is tried again, in lines for people.
+pub(crate) type Retries = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Tries that are left to one request.
 pub(crate) struct Budget {
@@ -13,6 +17,7 @@ pub(crate) struct Budget {
     delay: Duration,
     max_delay: Duration,
     deadline: Instant,
+    told: Option<Retries>,
 }
 
 impl Budget {
@@ -27,7 +32,14 @@ impl Budget {
             delay: limits.backoff,
             max_delay: limits.max_backoff,
             deadline: Instant::now() + total,
+            told: None,
         }
+    }
+
+    /// Tells of each new try.
+    pub(crate) fn telling(mut self, told: Option<Retries>) -> Self {
+        self.told = told;
+        self
     }
 
     /// For a request to a host after which another one is asked.
@@ -64,6 +76,9 @@ impl Budget {
             return Err(error);
         }
         tracing::debug!("{error}; trying again in {wait:?}");
+        if let Some(told) = &self.told {
+            told(&format!("error: {error}\nretrying in {wait:.1?}\n"));
+        }
         tokio::time::sleep(wait).await;
         Ok(())
     }

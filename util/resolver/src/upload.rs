@@ -16,7 +16,7 @@ use crate::answer::Answer;
 use crate::body::{Sending, Told};
 use crate::error::{Attempt, Error};
 use crate::link::{Call, Link};
-use crate::repository::{DIGEST, Repository, accept, check_digest, tail_of};
+use crate::repository::{DIGEST, Repository, Shared, accept, check_digest, tail_of};
 use crate::retry::Budget;
 
 /// Bytes of a piece, where a registry does not take a blob in one.
@@ -50,6 +50,7 @@ struct Upload {
 
 /// A blob on its way.
 struct Pushing<'a> {
+    shared: &'a Shared,
     link: Link,
     blob: &'a Descriptor,
     source: &'a dyn Provider,
@@ -80,7 +81,7 @@ impl Repository {
         let _permit = self.shared.inner.limited.acquire(domain, true, &blob.media_type).await;
         let link = self.shared.origin().await?;
         let told: Told = Arc::new(progress);
-        let mut pushing = Pushing { link, blob, source, what, told, in_pieces: false };
+        let mut pushing = Pushing { shared: &self.shared, link, blob, source, what, told, in_pieces: false };
         if pushing.exists().await? {
             return Ok(Pushed::Existed);
         }
@@ -109,7 +110,7 @@ impl Repository {
         let domain = self.shared.name.domain();
         let _permit = self.shared.inner.limited.acquire(domain, true, "+json").await;
         let link = self.shared.origin().await?;
-        let mut budget = Budget::new(&link.inner.options.limits, Duration::ZERO);
+        let mut budget = self.shared.budget(Duration::ZERO);
         let tail = format!("manifests/{object}");
         let head = link.call(Method::HEAD, &tail, &what)?.header(ACCEPT, &accept(&descriptor.media_type));
         // Some registries do not let a tag be written twice, not even the same.
@@ -118,7 +119,7 @@ impl Repository {
         {
             return Ok(());
         }
-        let mut budget = Budget::new(&link.inner.options.limits, Duration::ZERO);
+        let mut budget = self.shared.budget(Duration::ZERO);
         let mut put = link.call(Method::PUT, &tail, &what)?.header(CONTENT_TYPE, &descriptor.media_type);
         put.body = Some(manifest);
         let answer = link.send(&put, &mut budget).await?;
@@ -136,7 +137,7 @@ impl Repository {
 impl Pushing<'_> {
     fn budget(&self) -> Budget {
         let more = Duration::from_secs(self.blob.size / LEAST_SPEED);
-        Budget::new(&self.link.inner.options.limits, more)
+        self.shared.budget(more)
     }
 
     async fn exists(&self) -> Result<bool, Error> {

@@ -10,7 +10,7 @@ use buildkit_util_resolver::{Access, Limits};
 use futures::future::join_all;
 
 use crate::support::{
-    End, Mock, NO_SCRIPT, ROUNDS, Reply, Request, impatient, limits, manifest, noise, registries, repository,
+    End, Mock, NO_SCRIPT, Reply, Request, impatient, limits, manifest, noise, registries, repository, rounds,
 };
 
 const SIZE: usize = 300_000;
@@ -45,7 +45,7 @@ async fn pulls(
         });
         (result, kind, mock.count("GET", "/blobs/"))
     };
-    join_all((0..ROUNDS).map(round)).await
+    join_all((0..rounds()).map(round)).await
 }
 
 fn all_well(outcomes: Vec<(Result<(), String>, Kind, usize)>, requests: usize) {
@@ -87,6 +87,31 @@ async fn b_16_server_errors_pass_or_are_told() {
             Some(Reply::new(status).header("X-Request-Id", "r-17").body("down\nfor repair"))
         });
         all_fail(outcomes.await, Kind::Unavailable, ": down for repair (request r-17)", 5);
+    }
+}
+
+#[tokio::test]
+async fn new_tries_are_told() {
+    let bytes = noise(1, SIZE);
+    let count = AtomicUsize::new(0);
+    let mock = Mock::start(move |request| {
+        let is_down = request.is("GET", "/blobs/") && count.fetch_add(1, Ordering::SeqCst) < 2;
+        is_down.then(|| Reply::new(503).body("down"))
+    })
+    .await;
+    let blob = mock.add_blob("a/b", &bytes);
+    let name = format!("{}/a/b", mock.host());
+    let repository = repository(&registries(limits()), &name, Access::Pull);
+    let (sender, told) = std::sync::mpsc::channel();
+    let telling = repository.telling_retries(move |text| sender.send(text.to_owned()).expect("nobody left"));
+    assert!(read_all(&*telling.provider(), &blob).await.expect("the third try") == bytes);
+    let told: Vec<String> = told.try_iter().collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for text in told {
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("error: ") && lines[0].contains("503"), "{text}");
+        assert!(lines[1].starts_with("retrying in ") && lines[1].ends_with('s'), "{text}");
+        assert_eq!(lines.len(), 2, "{text}");
     }
 }
 
@@ -275,7 +300,7 @@ async fn resolves(
         assert!(mock.requests().len() <= 10, "{}", mock.requests().len());
         Ok(resolved.descriptor)
     };
-    join_all((0..ROUNDS).map(round)).await
+    join_all((0..rounds()).map(round)).await
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use buildkit_util_resolver::{Access, Error, Limits, Pushed};
 use futures::future::join_all;
 
 use crate::support::{
-    End, Mock, NO_SCRIPT, ROUNDS, Reply, Request, impatient, layer, limits, manifest, noise, registries,
-    repository,
+    End, Mock, NO_SCRIPT, Reply, Request, impatient, layer, limits, manifest, noise, registries, repository,
+    rounds,
 };
 
 const SIZE: usize = 300_000;
@@ -71,7 +71,7 @@ async fn pushes_of(
         }
         (result, mock)
     };
-    join_all((0..ROUNDS).map(round)).await
+    join_all((0..rounds()).map(round)).await
 }
 
 async fn pushes(
@@ -312,7 +312,7 @@ async fn manifests(
         }
         (result, mock)
     };
-    join_all((0..ROUNDS).map(round)).await
+    join_all((0..rounds()).map(round)).await
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use buildkit_util_testutil::{Image, Layer, Registry};
 
 use crate::push_faults::provider_of;
 use crate::support::{
-    Certificates, Cutting, End, Front, Mock, NO_SCRIPT, ROUNDS, Reply, Users, layer, limits, manifest, noise,
-    open, options, registries, repository,
+    Certificates, Cutting, End, Front, Mock, NO_SCRIPT, Reply, Users, layer, limits, manifest, noise, open,
+    options, registries, repository, rounds,
 };
 
 /// `me` with the password `secret`.
@@ -225,7 +225,7 @@ async fn mirrors_come_first() {
 async fn b_17_a_line_breaks() {
     let registry = Registry::start();
     let all = registries(limits());
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let bytes = noise(round as u64, 3 << 20);
         let blob = layer(&bytes);
         let line = Cutting::of(&registry.host(), (1 + round) << 18, 3).await;
@@ -248,7 +248,7 @@ async fn b_16_a_mirror_breaks_in_the_middle() {
     .await;
     let origin = Mock::start(NO_SCRIPT).await;
     let blob = origin.add_blob("a/b", &bytes);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds() {
         let config = RegistryConfig { mirrors: vec![mirror.host()], ..RegistryConfig::default() };
         let all = Registries::new(with(&[(&origin.host(), config)]));
         let provider = repository(&all, &format!("{}/a/b", origin.host()), Access::Pull).provider();
@@ -256,7 +256,7 @@ async fn b_16_a_mirror_breaks_in_the_middle() {
         let last = origin.requests().pop().expect("asked");
         assert_eq!(last.header("range"), Some("bytes=100000-"));
     }
-    assert_eq!(origin.requests().len(), ROUNDS);
+    assert_eq!(origin.requests().len(), rounds());
 }
 
 #[tokio::test]

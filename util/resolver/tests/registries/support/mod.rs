@@ -19,8 +19,10 @@ pub use mock::{Mock, NO_SCRIPT};
 pub use tls::{Certificates, Front};
 pub use users::{Session, Users, open};
 
-/// Rounds of each kind of fault.
-pub const ROUNDS: usize = 5;
+/// Rounds of each kind of fault: 5, and 100 in a soak.
+pub fn rounds() -> usize {
+    usize::try_from(buildkit_util_testutil::rounds(5)).expect("a small number")
+}
 
 /// Many tries, short waits. What is to come has long enough on a slow machine.
 pub fn limits() -> Limits {
