@@ -23,6 +23,7 @@ need openssl openssl
 need strace strace
 need nsenter util-linux
 need diff diffutils
+need tar tar
 # A dynamic busybox is of no use as a root file system.
 if command -v busybox >/dev/null 2>&1 && ldd "$(command -v busybox)" >/dev/null 2>&1; then
 	missing="$missing busybox-static"

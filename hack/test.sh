@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs all tests. They need root: they mount, make namespaces and run containers.
-# BUILDKIT_TEST_SOAK=1 makes those that can run longer do so.
+# BUILDKIT_TEST_SOAK=1 makes those that can run longer do so; a larger number is the most that any repeats.
 set -eu
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" != 0 ]; then

@@ -25,6 +25,9 @@ pub enum Malformed {
     /// A path, PAX records or the map of a sparse file are too long.
     #[error("header of an entry is too long")]
     TooLong,
+    /// An entry that can have no content has a size.
+    #[error("an entry that is no file has content")]
+    Content,
     /// The archive ends in the middle of something.
     #[error("archive is truncated")]
     Truncated,

@@ -81,6 +81,13 @@ pub(crate) fn merge(header: &mut Header, records: Records) -> Result<(), Malform
     Ok(())
 }
 
+/// Refuses records for all that follows which would change what entries there are: GNU tar heeds them, Go does not.
+pub(crate) fn check_global(records: &Records) -> Result<(), Malformed> {
+    let is_entry =
+        |key: &[u8]| matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(crate::sparse::SPARSE);
+    if records.keys().any(|key| is_entry(key)) { Err(Malformed::Pax) } else { Ok(()) }
+}
+
 pub(crate) fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }

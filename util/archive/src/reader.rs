@@ -180,6 +180,7 @@ impl<R: Read> Reader<R> {
                         records = Some(parsed);
                         continue;
                     }
+                    pax::check_global(&parsed)?;
                     pax::merge(&mut header, parsed)?;
                     check_path(&header.name)?;
                     return Ok(Some(Header {
@@ -194,12 +195,29 @@ impl<R: Read> Reader<R> {
                     format = format.and(Format::GNU);
                     let long =
                         if header.kind == kind::GNU_LONG_NAME { &mut long_name } else { &mut long_link };
-                    *long = text(&self.special()?);
+                    let content = self.special()?;
+                    *long = text(&content);
+                    // GNU tar reads on to a NUL, wherever it is.
+                    let goes_on = !content.contains(&0)
+                        && self.padding > 0
+                        && self.input.fill_buf()?.first().is_some_and(|&byte| byte != 0);
+                    // To it nothing is an empty name, to Go it is none.
+                    if long.is_empty() || goes_on {
+                        return Err(Malformed::Header.into());
+                    }
                     continue;
                 }
                 _ => {}
             }
-            pax::merge(&mut header, records.take().unwrap_or_default())?;
+            let records = records.take().unwrap_or_default();
+            let names = |key: &[u8]| records.contains_key(key);
+            // Which of two names counts is not agreed on.
+            if (!long_name.is_empty() && (names(b"path") || names(b"GNU.sparse.name")))
+                || (!long_link.is_empty() && names(b"linkpath"))
+            {
+                return Err(Malformed::Pax.into());
+            }
+            pax::merge(&mut header, records)?;
             if !long_name.is_empty() {
                 header.name = std::mem::take(&mut long_name);
             }
@@ -211,6 +229,12 @@ impl<R: Read> Reader<R> {
             }
             // The records may have another size.
             self.begin(&header)?;
+            // GNU tar passes over content of these, Go does not; but both pass over none of a link whose header alone
+            // has a size, as some programs write it.
+            let may_claim = header.kind == kind::LINK && !header.records.contains_key(b"size".as_slice());
+            if is_header_only(header.kind) && header.size != 0 && !may_claim {
+                return Err(Malformed::Content.into());
+            }
             self.begin_sparse(&mut header, &block)?;
             check_path(&header.name)?;
             check_path(&header.link)?;

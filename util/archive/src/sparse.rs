@@ -26,6 +26,9 @@ pub(crate) enum PaxMap {
     Content,
 }
 
+/// What all records about sparse files begin with.
+pub(crate) const SPARSE: &[u8] = b"GNU.sparse.";
+
 /// Whether an entry is a sparse file by its records, which say its name and size then.
 pub(crate) fn pax_map(header: &mut Header) -> Result<Option<PaxMap>, Malformed> {
     let record = |key: &[u8]| header.records.get(key).map_or(&[][..], Vec::as_slice);
@@ -33,7 +36,8 @@ pub(crate) fn pax_map(header: &mut Header) -> Result<Option<PaxMap>, Malformed> 
         (b"0", b"0" | b"1") => PaxMap::Records,
         (b"1", b"0") => PaxMap::Content,
         (b"", b"") if !record(SPARSE_MAP).is_empty() => PaxMap::Records,
-        // Not sparse, or of a version that nobody knows.
+        // GNU tar heeds single records too, and Go takes versions that it does not know for plain files.
+        _ if header.records.keys().any(|key| key.starts_with(SPARSE)) => return Err(Malformed::Sparse),
         _ => return Ok(None),
     };
     let name = record(b"GNU.sparse.name").to_vec();

@@ -120,6 +120,52 @@ fn a3_02_what_readers_disagree_on_is_refused() {
     }
 }
 
+/// Each of these GNU tar reads in another way than Go: with other entries, or other names.
+#[test]
+fn a3_02_what_gnu_tar_reads_otherwise_is_refused() {
+    let file = block(kind::REGULAR, "a", 0).to_vec();
+    let size = || pax(record("size", "512").as_bytes());
+    for special in [kind::SYMLINK, kind::CHAR_DEVICE, kind::BLOCK_DEVICE, kind::DIRECTORY, kind::FIFO] {
+        let claims = block(special, "s", 512).to_vec();
+        assert_eq!(refused(&[claims, file.clone()].concat()), Malformed::Content);
+        let recorded = [size(), block(special, "s", 0).to_vec(), file.clone()].concat();
+        assert_eq!(refused(&recorded), Malformed::Content);
+    }
+    // A hard link is taken for one without content by both, unless a record says so.
+    let link = |size| block(kind::LINK, "l", size).to_vec();
+    let entries = read(&mut [link(512), file.clone()].concat().as_slice()).expect("valid");
+    assert_eq!(entries.len(), 2);
+    assert_eq!(refused(&[size(), link(0), file.clone()].concat()), Malformed::Content);
+    for (key, value) in [("path", "b"), ("linkpath", "b"), ("size", "512"), ("GNU.sparse.name", "b")] {
+        let records = record(key, value);
+        let global =
+            [block(kind::PAX_GLOBAL, "g", records.len() as u64).to_vec(), padded(records.as_bytes())];
+        assert_eq!(refused(&[global.concat(), file.clone()].concat()), Malformed::Pax, "{key}");
+    }
+    for records in [
+        record("GNU.sparse.realsize", "10"),
+        record("GNU.sparse.name", "b"),
+        record("GNU.sparse.major", "2") + &record("GNU.sparse.minor", "0"),
+    ] {
+        assert_eq!(
+            refused(&[pax(records.as_bytes()), file.clone()].concat()),
+            Malformed::Sparse,
+            "{records}"
+        );
+    }
+    let long = |kind, name: &str, size| [block(kind, "l", size).to_vec(), padded(name.as_bytes())].concat();
+    for (kind, key) in [(b'L', "path"), (b'K', "linkpath")] {
+        let named_twice = [long(kind, "long\0", 5), pax(record(key, "b").as_bytes()), file.clone()].concat();
+        assert_eq!(refused(&named_twice), Malformed::Pax);
+        assert_eq!(refused(&[block(kind, "l", 0).to_vec(), file.clone()].concat()), Malformed::Header);
+        assert_eq!(refused(&[long(kind, "longer", 4), file.clone()].concat()), Malformed::Header);
+        assert_eq!(
+            read(&mut [long(kind, "long", 4), file.clone()].concat().as_slice()).expect("valid").len(),
+            1
+        );
+    }
+}
+
 #[test]
 fn a2_18_claims_are_not_believed() {
     // A size of 2^63 - 1, in octal records and in binary.

@@ -2,7 +2,7 @@
 //!
 //! `tests/data/hand_made.txt` has what they come to: the trees that the original's differ makes of them, compared
 //! when they were recorded, but for these. Refused here, while the original passes over them or cuts numbers: entries
-//! for the root that are no directories, owners and devices out of bounds. As a layer of an overlay, the original
+//! for the root that are no directories, owners and devices out of bounds, paths in records for all that follows. As a layer of an overlay, the original
 //! cannot link to files of layers below, links to whiteouts, refuses a whiteout of what the layer itself has, and lets
 //! files of layers below show in a directory that took the place of something else; here a layer comes to the same
 //! tree either way. Of an opaque directory, what the layer put further down stays, wherever the marker is.
