@@ -1,6 +1,7 @@
 //! Registries that ask who is there, that are certified by nobody known, and that do not have what is wanted.
 
 use buildkit_client_llb::{FileActions, State, image, mkfile, scratch};
+use buildkit_util_appcontext::spawn_thread;
 use buildkit_util_testutil::{
     Authority, DaemonOptions, Image, Layer, Output, Registry, RegistryAuth, RegistryOptions, Run,
 };
@@ -224,11 +225,12 @@ impl Down {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         // It ends with the process of the test.
-        std::thread::spawn(move || {
+        let accept = move || {
             for stream in listener.incoming().flatten() {
-                std::thread::spawn(move || Self::answer(stream));
+                spawn_thread("answer", move || Self::answer(stream)).expect("a thread");
             }
-        });
+        };
+        spawn_thread("registry that is down", accept).expect("a thread");
         Self(address)
     }
 
