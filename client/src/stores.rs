@@ -25,6 +25,8 @@ const IMAGE_DESCRIPTOR: &str = "containerimage.descriptor";
 const IMAGE_NAME: &str = "image.name";
 /// What a cache exporter says of the cache that it made: a descriptor, as JSON.
 const CACHE_MANIFEST: &str = "cache.manifest";
+/// The option of exporters that names what they make.
+const NAME_OPTION: &str = "name";
 /// The tag of what has no other.
 const LATEST: &str = "latest";
 
@@ -32,9 +34,16 @@ const LATEST: &str = "latest";
 #[derive(Default)]
 pub(crate) struct Stores {
     by_name: BTreeMap<String, Arc<dyn ContentStore>>,
-    /// The directory that becomes a layout.
-    exported: Option<PathBuf>,
+    /// What becomes a layout.
+    exported: Option<Exported>,
     caches: Vec<Cache>,
+}
+
+/// A directory that becomes a layout.
+struct Exported {
+    path: PathBuf,
+    /// Whether its image has names. One without is not meant by what exporters say of names: that is another's.
+    is_named: bool,
 }
 
 /// A directory that cache goes to.
@@ -77,7 +86,8 @@ impl Stores {
             let store = match &export.target {
                 ExportTarget::Directory(path) => {
                     make_directory(path)?;
-                    stores.exported = Some(path.clone());
+                    let is_named = export.attrs.get(NAME_OPTION).is_some_and(|name| !name.is_empty());
+                    stores.exported = Some(Exported { path: path.clone(), is_named });
                     Arc::new(LayoutStore::new(path)) as _
                 }
                 ExportTarget::Store(store) => store.clone(),
@@ -160,11 +170,12 @@ impl Stores {
                 StoreIndex::new(path).put(&manifest, &[Name::Tag(tag.clone())])?;
             }
         }
-        if let (Some(image), Some(path)) = (exporter.get(IMAGE_DESCRIPTOR), &self.exported)
+        if let (Some(image), Some(Exported { path, is_named })) =
+            (exporter.get(IMAGE_DESCRIPTOR), &self.exported)
             && !image.is_empty()
         {
             let json = STANDARD.decode(image).map_err(|error| Error::response(IMAGE_DESCRIPTOR, error))?;
-            let names = match exporter.get(IMAGE_NAME) {
+            let names = match exporter.get(IMAGE_NAME).filter(|_| *is_named) {
                 Some(names) => names.split(',').map(|name| Name::Image(name.to_owned())).collect(),
                 None => vec![Name::Tag(LATEST.to_owned())],
             };
@@ -308,6 +319,38 @@ mod tests {
         let mut next = request(&[("dest", dest), ("reset", "1")]);
         Stores::prepare(&mut next).expect("prepares").finish(&BTreeMap::new()).expect("only warns");
         store.info(&layer.digest).expect("is kept");
+    }
+
+    #[test]
+    fn layouts_have_the_names_that_they_were_given() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let image = Descriptor::of(OCI_INDEX, b"image");
+        let answer = BTreeMap::from([
+            (IMAGE_DESCRIPTOR.to_owned(), STANDARD.encode(to_json(&image))),
+            // Of all exporters together.
+            (IMAGE_NAME.to_owned(), "example.com/app:1".to_owned()),
+        ]);
+        for (place, (name, found, absent)) in [
+            (None, LATEST, "example.com/app:1"),
+            (Some(""), LATEST, "example.com/app:1"),
+            (Some("example.com/app:1"), "example.com/app:1", LATEST),
+            (Some("*"), "example.com/app:1", LATEST),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = dir.path().join(place.to_string());
+            let mut export = Export::directory("oci", &path);
+            export.attrs.extend(name.map(|name| (NAME_OPTION.to_owned(), name.to_owned())));
+            let mut request = BuildRequest { exports: vec![export], ..BuildRequest::default() };
+            Stores::prepare(&mut request).expect("prepares").finish(&answer).expect("names it");
+            let index = StoreIndex::new(&path);
+            assert_eq!(
+                index.get(found).expect("reads").map(|found| found.digest),
+                Some(image.digest.clone())
+            );
+            assert!(index.get(absent).expect("reads").is_none(), "{name:?}");
+        }
     }
 
     #[test]

@@ -97,7 +97,8 @@ async fn layouts_are_read_and_written() {
         request.oci_stores.insert("base".to_owned(), Arc::new(base.clone()));
         let list = serde_json::to_string(&blobs).expect("a list");
         request.frontend.options.insert("blobs".to_owned(), list);
-        request.exports.push(Export { kind: "oci".to_owned(), attrs: BTreeMap::new(), target });
+        let attrs = BTreeMap::from([("name".to_owned(), "*".to_owned())]);
+        request.exports.push(Export { kind: "oci".to_owned(), attrs, target });
         request
     };
     for (target, is_store) in [
