@@ -9,6 +9,8 @@ use buildkit_util_cachedigest::Digest;
 use buildkit_util_progress::{Event, ProgressGroup};
 use tokio_util::sync::CancellationToken;
 
+use crate::KeySource;
+
 /// Id of a vertex: the digest of its definition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VertexId(pub Digest);
@@ -38,6 +40,13 @@ pub trait Domain: Sized + Send + Sync + 'static {
     /// (resource limits, descriptions): the data both can live with, or `None` to keep the old.
     fn merge_vertex(&self, _active: &Self::Vertex, _loaded: &Self::Vertex) -> Option<Arc<Self::Vertex>> {
         None
+    }
+
+    /// Keys of elsewhere that a job looks into besides the store, in their order. They find nothing for vertices
+    /// that this job does not want. Asked for at each look-up, so that a job may add some while it goes on:
+    /// must not block.
+    fn key_sources(&self, _job: &Self::Job) -> Vec<Arc<dyn KeySource>> {
+        Vec::new()
     }
 
     /// Puts the failing vertex into an error of one of its ops.

@@ -10,9 +10,7 @@ use async_trait::async_trait;
 use buildkit_util_cachedigest::Digest;
 use foldhash::{HashMap, HashSet};
 
-use crate::{
-    CacheKeyStore, ExportableKey, KeyId, OutputIndex, Record, ResultId, StoreError, VertexId, root_key,
-};
+use crate::{ExportableKey, KeyId, KeySource, OutputIndex, Record, ResultId, StoreError, VertexId, root_key};
 
 /// Which results are exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,14 +89,14 @@ struct Item<L> {
     results: Vec<ExportResult<L>>,
 }
 
-/// Walks everything that leads to some keys. Time and memory grow with the number of keys and links;
+/// Walks everything that leads to some keys, as the `stores` that the build looked into know them. Time and memory grow with the number of keys and links;
 /// links that would make a circle are left out, and so is a key that has no way from each input.
 ///
 /// # Errors
 /// Those of `source`. A store that fails counts as empty.
 pub async fn export<S: LayerSource>(
     keys: &[ExportableKey],
-    store: &dyn CacheKeyStore,
+    stores: &[&dyn KeySource],
     source: &S,
     options: ExportOptions,
 ) -> Result<Vec<ExportRecord<S::Layers>>, S::Error> {
@@ -117,7 +115,7 @@ pub async fn export<S: LayerSource>(
         });
         let mut mode = mode;
         if item.results.is_empty()
-            && let Some(result) = find_result(&key, store, source, mode, options.roots).await?
+            && let Some(result) = find_result(&key, stores, source, mode, options.roots).await?
         {
             item.results.push(result);
             if mode == ExportMode::Min {
@@ -131,7 +129,7 @@ pub async fn export<S: LayerSource>(
         pending.extend(key.deps.iter().flatten().rev().map(|dep| (dep.key.clone(), mode)));
     }
     if !options.only_this_build {
-        add_backlinks(store, &mut items, &mut order);
+        add_backlinks(stores, &mut items, &mut order);
     }
     Ok(arrange(items, &order))
 }
@@ -139,7 +137,7 @@ pub async fn export<S: LayerSource>(
 /// The newest result of a key that can be had.
 async fn find_result<S: LayerSource>(
     key: &ExportableKey,
-    store: &dyn CacheKeyStore,
+    stores: &[&dyn KeySource],
     source: &S,
     mode: ExportMode,
     roots: bool,
@@ -148,7 +146,7 @@ async fn find_result<S: LayerSource>(
     if !wanted {
         return Ok(None);
     }
-    let mut records: Vec<Record> = known(store.records(key.id()));
+    let mut records: Vec<Record> = stores.iter().flat_map(|store| known(store.records(key.id()))).collect();
     records.sort_by(|a, b| (b.created_at, b.priority, &a.result).cmp(&(a.created_at, a.priority, &b.result)));
     for record in records {
         if let Some(layers) = source.layers(&record.result, mode != ExportMode::RemoteOnly).await? {
@@ -164,11 +162,11 @@ async fn find_result<S: LayerSource>(
 }
 
 /// Adds the chains of other builds to the keys of this one.
-fn add_backlinks<L>(store: &dyn CacheKeyStore, items: &mut HashMap<KeyId, Item<L>>, order: &mut Vec<KeyId>) {
+fn add_backlinks<L>(stores: &[&dyn KeySource], items: &mut HashMap<KeyId, Item<L>>, order: &mut Vec<KeyId>) {
     let mut next = 0;
     while let Some(key) = order.get(next).cloned() {
         next += 1;
-        for (parent, link) in known(store.backlinks(&key)) {
+        for (parent, link) in stores.iter().flat_map(|store| known(store.backlinks(&key))) {
             let digest = root_key(&link.digest, Some(link.output)).0;
             let item = items.entry(key.clone()).or_insert_with(|| Item {
                 digest: digest.clone(),

@@ -31,5 +31,5 @@ pub use memory::{MemoryKeyStore, Removed};
 pub use results::{MemoryResults, MissingResult};
 pub use solver::{CachedResult, Job, JobId, Solver, SolverOptions};
 pub use store::{
-    CacheKeyStore, Link, LinkQuery, NewKey, Parent, Record, derived_key, ensure_key, save_record,
+    CacheKeyStore, KeySource, Link, LinkQuery, NewKey, Parent, Record, derived_key, ensure_key, save_record,
 };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::HashMap;
 use parking_lot::RwLock;
 
-use crate::{CacheKeyStore, KeyId, Link, LinkQuery, Record, ResultId, StoreError};
+use crate::{CacheKeyStore, KeyId, KeySource, Link, LinkQuery, Record, ResultId, StoreError};
 
 /// A store of keys that forgets everything when it is dropped.
 #[derive(Default)]
@@ -131,7 +131,7 @@ impl State {
     }
 }
 
-impl CacheKeyStore for MemoryKeyStore {
+impl KeySource for MemoryKeyStore {
     fn query(&self, queries: &[LinkQuery]) -> Result<Vec<Vec<Vec<KeyId>>>, StoreError> {
         let state = self.state.read();
         Ok(queries
@@ -171,6 +171,13 @@ impl CacheKeyStore for MemoryKeyStore {
         Ok(entry.records.values().cloned().collect())
     }
 
+    fn backlinks(&self, key: &KeyId) -> Result<Vec<(KeyId, Link)>, StoreError> {
+        let state = self.state.read();
+        Ok(state.keys.get(key).map(|entry| entry.parents.iter().cloned().collect()).unwrap_or_default())
+    }
+}
+
+impl CacheKeyStore for MemoryKeyStore {
     fn add_link(&self, parent: &KeyId, link: &Link, key: &KeyId) -> Result<(), StoreError> {
         let mut state = self.state.write();
         let above = state.keys.entry(parent.clone()).or_default();
@@ -205,11 +212,6 @@ impl CacheKeyStore for MemoryKeyStore {
     fn release(&self, result: &ResultId) -> Result<(), StoreError> {
         self.release_and_report(result, |_| {});
         Ok(())
-    }
-
-    fn backlinks(&self, key: &KeyId) -> Result<Vec<(KeyId, Link)>, StoreError> {
-        let state = self.state.read();
-        Ok(state.keys.get(key).map(|entry| entry.parents.iter().cloned().collect()).unwrap_or_default())
     }
 
     fn keys_of(&self, result: &ResultId) -> Result<Vec<KeyId>, StoreError> {

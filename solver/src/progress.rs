@@ -118,6 +118,11 @@ impl<D: Domain> ActiveVertex<D> {
         self.state.lock().jobs.first().map(|member| member.key)
     }
 
+    /// Whether a job wants the vertex.
+    pub(crate) fn is_wanted_by(&self, key: JobKey) -> bool {
+        self.state.lock().jobs.iter().any(|member| member.key == key)
+    }
+
     pub(crate) fn mirror(&self, other: Arc<Self>) {
         self.state.lock().mirrors.push(other);
     }

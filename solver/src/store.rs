@@ -65,18 +65,12 @@ pub struct NewKey {
     pub preimage: Option<Arc<str>>,
 }
 
-/// The graph of keys: port of its stores.
+/// Keys that can be asked for: those of a [`CacheKeyStore`], or of a cache elsewhere, which is only looked into.
 ///
-/// A key exists while it has a record or a link to another key. Links lead from a parent to a child;
-/// a child with several inputs has links from parents of each of them, and an edge matches it when
-/// each of its inputs does. Two stores never share ids but those of [`root_key`].
-///
-/// The scheduler calls from its owner task and waits, so every call must be answered **from
-/// memory**: an implementation with a database keeps an index in memory and writes behind. An error
-/// is taken for a miss; it costs cache hits and never fails a build. What [`release`](Self::release)
-/// is called for must no longer be found, and keys that lead nowhere any more may vanish at any time.
-/// Calls for keys that do not exist are not errors.
-pub trait CacheKeyStore: Send + Sync + 'static {
+/// The scheduler calls from its owner task and waits, so every call must be answered **from memory**. An error
+/// is taken for a miss; it costs cache hits and never fails a build. Calls for keys that do not exist are not
+/// errors.
+pub trait KeySource: Send + Sync + 'static {
     /// For each query and each of its parents, in order, the keys that the link leads to, in a
     /// stable order.
     ///
@@ -96,6 +90,23 @@ pub trait CacheKeyStore: Send + Sync + 'static {
     /// When the store cannot answer.
     fn records(&self, key: &KeyId) -> Result<Vec<Record>, StoreError>;
 
+    /// All links that lead to a key, with their parents.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    fn backlinks(&self, key: &KeyId) -> Result<Vec<(KeyId, Link)>, StoreError>;
+}
+
+/// The graph of keys: port of its stores.
+///
+/// A key exists while it has a record or a link to another key. Links lead from a parent to a child;
+/// a child with several inputs has links from parents of each of them, and an edge matches it when
+/// each of its inputs does. Two stores never share ids but those of [`root_key`].
+///
+/// An implementation with a database keeps an index in memory and writes behind. What
+/// [`release`](Self::release) is called for must no longer be found, and keys that lead nowhere any more may
+/// vanish at any time.
+pub trait CacheKeyStore: KeySource {
     /// Adds a link; one that exists stays as it is.
     ///
     /// # Errors
@@ -125,12 +136,6 @@ pub trait CacheKeyStore: Send + Sync + 'static {
     /// # Errors
     /// When the store takes nothing.
     fn release(&self, result: &ResultId) -> Result<(), StoreError>;
-
-    /// All links that lead to a key, with their parents.
-    ///
-    /// # Errors
-    /// When the store cannot answer.
-    fn backlinks(&self, key: &KeyId) -> Result<Vec<(KeyId, Link)>, StoreError>;
 
     /// The keys that a result hangs on.
     ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildkit_solver::{
-    CacheKeyStore, CachedResult, Edge, ExportMode, ExportOptions, ExportRecord, JobId, LayerSource,
+    CachedResult, Edge, ExportMode, ExportOptions, ExportRecord, JobId, KeySource as _, LayerSource,
     MemoryKeyStore, ResultId, Solver, SolverOptions, export, root_key,
 };
 use buildkit_solver_testutil::{FakeDomain, FakeGraph, FakeOp, FakeResults, digest};
@@ -49,7 +49,7 @@ async fn walk(
     remote: Vec<ResultId>,
 ) -> Vec<ExportRecord<String>> {
     let options = ExportOptions { mode, roots, only_this_build: false };
-    export(&result.keys, keys, &Names { remote }, options).await.expect("walks")
+    export(&result.keys, &[keys], &Names { remote }, options).await.expect("walks")
 }
 
 fn shape(records: &[ExportRecord<String>]) -> Vec<(usize, usize)> {

@@ -15,7 +15,7 @@ use buildkit_frontend::FrontendRegistry;
 use buildkit_session::SessionManager;
 use buildkit_solver::{Solver, SolverOptions};
 use buildkit_solver_llbsolver::{
-    CacheResults, ImportedKeys, LlbSolver, LlbSolverOptions, frontend_caps, llb_caps,
+    CacheResults, Imports, LlbSolver, LlbSolverOptions, frontend_caps, llb_caps,
 };
 use buildkit_solver_llbsolver_ops::LlbDomain;
 use buildkit_solver_pb::{Platform, caps};
@@ -53,10 +53,11 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
         });
         open.await?.context("failed to open the cache keys")?
     };
-    let imports = ImportedKeys::new(Arc::new(keys));
+    let keys = Arc::new(keys);
+    let imports = Imports::new(keys.clone());
     let solver = Solver::new(
         LlbDomain::new(worker.services().clone()),
-        Arc::new(imports.clone()),
+        keys,
         Arc::new(CacheResults::new(worker.cache().clone(), imports.clone())),
         SolverOptions::default(),
     );

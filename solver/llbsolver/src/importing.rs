@@ -6,6 +6,7 @@ use std::sync::Arc;
 use buildkit_errdefs::Kind;
 use buildkit_frontend::{BridgeError, CacheImport};
 use buildkit_session::SessionGroup;
+use buildkit_solver_llbsolver_ops::JobImports;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_grpcerrors::RemoteError;
 use parking_lot::Mutex;
@@ -25,6 +26,7 @@ type Name = (String, BTreeMap<String, String>);
 #[derive(Default)]
 pub(crate) struct BuildImports {
     wanted: Mutex<BTreeMap<Name, Arc<WantedImport>>>,
+    open: JobImports,
 }
 
 /// A cache that a build is to look into.
@@ -34,6 +36,11 @@ pub(crate) struct WantedImport {
 }
 
 impl BuildImports {
+    /// What the caches have that are open by now.
+    pub(crate) fn open(&self) -> &JobImports {
+        &self.open
+    }
+
     /// The caches of a request, which may be open already.
     pub(crate) fn wanted(&self, imports: Vec<CacheImport>) -> Vec<Arc<WantedImport>> {
         let mut wanted = self.wanted.lock();
@@ -81,10 +88,12 @@ impl WantedImport {
                     let registered = options.imports.register(cache, &remote, &progress);
                     registered.map_err(|error| RemoteError::new(Kind::Internal, error.to_string()).into())
                 });
-                opened.await.unwrap_or_else(|error: BridgeError| {
+                let opened: Vec<Registration> = opened.await.unwrap_or_else(|error: BridgeError| {
                     tracing::debug!(%error, name, "cache is not imported");
                     Vec::new()
-                })
+                });
+                opened.iter().for_each(|registration| core.imports.open().add(registration.keys()));
+                opened
             })
             .await;
     }

@@ -1,6 +1,7 @@
 //! Cache records of results: those that images carry in their configurations, and those of whole caches.
 
 use std::collections::HashMap;
+use std::iter;
 
 use async_trait::async_trait;
 use buildkit_cache::{CacheManager, Error, ImmutableRef, LayerOptions, RefId};
@@ -10,24 +11,31 @@ use buildkit_exporter::ExportResult;
 use buildkit_exporter_containerimage_exptypes::key;
 use buildkit_exporter_util_epoch::Timestamp;
 use buildkit_solver::{
-    CachedResult, ExportMode, ExportOptions, ExportRecord, ExportableKey, LayerSource, ResultId, export,
+    CachedResult, ExportMode, ExportOptions, ExportRecord, ExportableKey, KeySource, LayerSource, ResultId,
+    export,
 };
-use buildkit_solver_llbsolver_ops::LlbDomain;
+use buildkit_solver_llbsolver_ops::{JobImports, LlbDomain};
 use buildkit_solver_result::Refs;
 use buildkit_util_ocispec::{Descriptor, annotation};
 use parking_lot::Mutex;
 
-use crate::ImportedKeys;
+use crate::Imports;
 use crate::results::SCRATCH;
 use crate::solver::LlbSolverOptions;
 
 /// Remembers the keys of results, for the records of what is made of them.
-#[derive(Default)]
 pub(crate) struct ResultKeys {
     keys: Mutex<HashMap<RefId, Vec<ExportableKey>>>,
+    /// Caches that the build looks into: what it has of them is exported with the rest.
+    imports: JobImports,
 }
 
 impl ResultKeys {
+    /// No keys yet, of a build that looks into these caches.
+    pub(crate) fn new(imports: JobImports) -> Self {
+        Self { keys: Mutex::default(), imports }
+    }
+
     /// A result of the build, which may be exported.
     pub(crate) fn note(&self, result: &CachedResult<LlbDomain>) {
         if let Some(tree) = &result.output {
@@ -95,7 +103,11 @@ impl ResultKeys {
             held: Mutex::default(),
         };
         let walk = ExportOptions { mode, roots: false, only_this_build: false };
-        let exported = export(&keys, &**solver.solver.keys(), &source, walk).await?;
+        let imports = self.imports.all();
+        let local: &dyn KeySource = &**solver.solver.keys();
+        let stores: Vec<&dyn KeySource> =
+            iter::once(local).chain(imports.iter().map(|import| &**import)).collect();
+        let exported = export(&keys, &stores, &source, walk).await?;
         Ok((plain(exported), source.held.into_inner()))
     }
 }
@@ -126,7 +138,7 @@ fn plain(exported: Vec<ExportRecord<Vec<Descriptor>>>) -> Records {
 struct CacheLayers<'a> {
     cache: &'a CacheManager,
     options: &'a LayerOptions,
-    imports: &'a ImportedKeys,
+    imports: &'a Imports,
     /// What was looked at.
     held: Mutex<Vec<ImmutableRef>>,
 }
@@ -140,8 +152,8 @@ impl LayerSource for CacheLayers<'_> {
         if result.0 == SCRATCH {
             return Ok(None);
         }
-        if ImportedKeys::is_imported(result) {
-            return Ok(self.imports.layers(result).map(|layers| layers.to_vec()));
+        if Imports::is_imported(result) {
+            return Ok(self.imports.layers(result));
         }
         let tree = match self.cache.get(&RefId::new(&result.0)).await {
             Ok(tree) => tree,

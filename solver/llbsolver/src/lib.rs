@@ -13,6 +13,7 @@ mod caps;
 mod error;
 mod export;
 mod exporting;
+mod import;
 mod importing;
 mod imports;
 mod inline;
@@ -27,6 +28,6 @@ mod verify;
 
 pub use build::Build;
 pub use caps::{frontend_caps, llb_caps};
-pub use imports::ImportedKeys;
+pub use imports::Imports;
 pub use results::CacheResults;
 pub use solver::{BuildOptions, LlbSolver, LlbSolverOptions};

@@ -10,7 +10,7 @@ use buildkit_solver::{OpContext, ResultId, ResultStore};
 use buildkit_solver_llbsolver_ops::{Error, LlbDomain, Tree};
 use buildkit_util_grpcerrors::RemoteError;
 
-use crate::ImportedKeys;
+use crate::Imports;
 
 /// Id of an empty tree, which no record stands for.
 pub(crate) const SCRATCH: &str = "scratch";
@@ -18,12 +18,12 @@ pub(crate) const SCRATCH: &str = "scratch";
 /// Keeps results as records of a cache: the id of a result is the id of its ref.
 pub struct CacheResults {
     cache: CacheManager,
-    imports: ImportedKeys,
+    imports: Imports,
 }
 
 impl CacheResults {
     /// Results in this cache, and in those that builds import.
-    pub fn new(cache: CacheManager, imports: ImportedKeys) -> Self {
+    pub fn new(cache: CacheManager, imports: Imports) -> Self {
         Self { cache, imports }
     }
 }
@@ -45,7 +45,7 @@ impl ResultStore<LlbDomain> for CacheResults {
         if id.0 == SCRATCH {
             return Ok(None);
         }
-        if ImportedKeys::is_imported(id) {
+        if Imports::is_imported(id) {
             return match self.imports.load(&self.cache, id) {
                 Ok(Some(tree)) => Ok(Some(tree)),
                 Ok(None) => {
@@ -71,8 +71,8 @@ impl ResultStore<LlbDomain> for CacheResults {
     }
 
     fn exists(&self, id: &ResultId) -> bool {
-        if ImportedKeys::is_imported(id) {
-            return self.imports.layers(id).is_some();
+        if Imports::is_imported(id) {
+            return self.imports.has(id);
         }
         id.0 == SCRATCH || self.cache.exists(&RefId::new(&id.0))
     }

@@ -21,14 +21,14 @@ use crate::exporting::CacheExportPlan;
 use crate::importing::BuildImports;
 use crate::inline::ResultKeys;
 use crate::nested::Nested;
-use crate::{Build, ImportedKeys};
+use crate::{Build, Imports};
 
 /// What the solver of a daemon is made of.
 pub struct LlbSolverOptions {
     /// Schedules and caches.
     pub solver: Solver<LlbDomain>,
-    /// The keys that `solver` has, with those of caches that builds import.
-    pub imports: ImportedKeys,
+    /// Where results of caches are found that builds import.
+    pub imports: Imports,
     /// Kinds of caches that builds may import.
     pub importers: Vec<Arc<dyn CacheImporter>>,
     /// Kinds of caches that builds may write.
@@ -99,10 +99,12 @@ impl LlbSolver {
             .collect::<Result<Vec<_>, _>>()?;
         let nested = Arc::new(Nested::default());
         let layers = Arc::new(EarlyLayers::default());
+        let imports = BuildImports::default();
         let context = JobContext {
             sessions: SessionGroup::new([build.session_id.clone()]),
             nested: Some(nested.clone()),
             layers: Some(layers.clone()),
+            imports: imports.open().clone(),
         };
         let bus = Bus::new();
         let job = options
@@ -110,6 +112,8 @@ impl LlbSolver {
             .new_job(JobId(build.id.clone()), Arc::new(context), bus.clone())
             .map_err(|error| to_bridge_error(&error, None))?;
         self.shared.progress.start(&build.id, bus);
+        let is_cache = build.inline_cache || !cache_exports.is_empty();
+        let keys = is_cache.then(|| ResultKeys::new(imports.open().clone()));
         let core = Arc::new(BuildCore {
             solver: self.clone(),
             job,
@@ -118,8 +122,8 @@ impl LlbSolver {
             entitlements,
             platforms: build.platforms,
             compatibility: build.compatibility,
-            imports: BuildImports::default(),
-            keys: (build.inline_cache || !cache_exports.is_empty()).then(ResultKeys::default),
+            imports,
+            keys,
             inline_cache: build.inline_cache,
             cache_exports,
         });

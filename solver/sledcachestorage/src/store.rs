@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use buildkit_cache_metadata::{Batch, Bucket, Error, MetadataStore};
 use buildkit_solver::{
-    CacheKeyStore, KeyId, Link, LinkQuery, MemoryKeyStore, Record, Removed, ResultId, StoreError,
+    CacheKeyStore, KeyId, KeySource, Link, LinkQuery, MemoryKeyStore, Record, Removed, ResultId, StoreError,
 };
 use buildkit_util_cachedigest::Digest;
 
@@ -117,7 +117,7 @@ impl PersistentKeyStore {
     }
 }
 
-impl CacheKeyStore for PersistentKeyStore {
+impl KeySource for PersistentKeyStore {
     fn query(&self, queries: &[LinkQuery]) -> Result<Vec<Vec<Vec<KeyId>>>, StoreError> {
         self.memory.query(queries)
     }
@@ -130,6 +130,12 @@ impl CacheKeyStore for PersistentKeyStore {
         self.memory.records(key)
     }
 
+    fn backlinks(&self, key: &KeyId) -> Result<Vec<(KeyId, Link)>, StoreError> {
+        self.memory.backlinks(key)
+    }
+}
+
+impl CacheKeyStore for PersistentKeyStore {
     fn add_link(&self, parent: &KeyId, link: &Link, key: &KeyId) -> Result<(), StoreError> {
         self.memory.add_link(parent, link, key)?;
         let mut batch = Batch::new();
@@ -163,10 +169,6 @@ impl CacheKeyStore for PersistentKeyStore {
         let mut batch = Batch::new();
         self.memory.release_and_report(result, |removed| delete(&mut batch, removed));
         if batch.is_empty() { Ok(()) } else { self.database.apply(batch).map_err(failed("write to")) }
-    }
-
-    fn backlinks(&self, key: &KeyId) -> Result<Vec<(KeyId, Link)>, StoreError> {
-        self.memory.backlinks(key)
     }
 
     fn keys_of(&self, result: &ResultId) -> Result<Vec<KeyId>, StoreError> {

@@ -1,45 +1,78 @@
 //! The stores of keys and results: questions, saves, releases.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use super::fault::{Fault, contain};
 use super::task::Boxed;
 use super::{Message, Owner, send};
-use crate::graph::{ActionId, Answer, EdgeId, Event, OutputId, Question, SaveKey};
+use crate::graph::{ActionId, Answer, EdgeId, Event, NodeId, OutputId, Question, SaveKey};
 use crate::{
-    Domain, KeyDep, KeyId, Link, LinkQuery, NewKey, Parent, Record, ResultId, StoreError, derived_key,
-    save_record,
+    Domain, KeyDep, KeyId, KeySource, Link, LinkQuery, NewKey, Parent, Record, ResultId, StoreError,
+    derived_key, save_record,
 };
 
 impl<D: Domain> Owner<D> {
-    pub(super) fn answer(&self, questions: Vec<Question>) -> Vec<Answer> {
-        let links: Vec<_> = questions
+    /// Answers from the store, and from what the jobs that want a node look into besides.
+    pub(super) fn answer(&self, questions: Vec<(NodeId, Question)>) -> Vec<Answer> {
+        let links: Vec<_> = questions.iter().filter_map(|(_, question)| query_of(question)).collect();
+        let mut links = query(&*self.keys, &links).into_iter();
+        let mut answers: Vec<Answer> = questions
             .iter()
-            .filter_map(|question| match question {
-                Question::Links(query) => Some(query.clone()),
-                Question::Key(_) => None,
+            .map(|(_, question)| match question {
+                Question::Links(_) => Answer::Links(links.next().unwrap_or_default()),
+                Question::Key(key) => {
+                    let (exists, records) = or_missed(self.look_up(key));
+                    Answer::Key(exists, records)
+                }
             })
             .collect();
-        let mut links = match self.keys.query(&links) {
-            Ok(answers) => answers,
-            Err(error) => {
-                warn_store(&error);
-                Vec::new()
+        // Most jobs have none, and then it costs nothing.
+        let sources = self.jobs.iter().map(|(job, (data, _))| (*job, self.domain.key_sources(data)));
+        let mut sources: Vec<_> = sources.filter(|(_, sources)| !sources.is_empty()).collect();
+        sources.sort_by_key(|(job, _)| *job);
+        for (job, sources) in sources {
+            let is_asked =
+                |node: &NodeId| self.vertices.get(node).is_some_and(|vertex| vertex.is_wanted_by(job));
+            let asked: Vec<_> =
+                questions.iter().zip(&mut answers).filter(|((node, _), _)| is_asked(node)).collect();
+            self.add_answers(&sources, asked);
+        }
+        answers
+    }
+
+    /// Adds what is known elsewhere to the answers of the store.
+    fn add_answers(
+        &self,
+        sources: &[Arc<dyn KeySource>],
+        mut asked: Vec<(&(NodeId, Question), &mut Answer)>,
+    ) {
+        let links: Vec<_> = asked.iter().filter_map(|((_, question), _)| query_of(question)).collect();
+        for source in sources {
+            let mut links = query(&**source, &links).into_iter();
+            for ((_, question), answer) in &mut asked {
+                match (question, &mut **answer) {
+                    (Question::Links(_), Answer::Links(found)) => {
+                        let more = links.next().unwrap_or_default();
+                        found.resize_with(found.len().max(more.len()), Vec::new);
+                        for (keys, more) in found.iter_mut().zip(more) {
+                            for key in more {
+                                if !keys.contains(&key) {
+                                    keys.push(key);
+                                }
+                            }
+                        }
+                    }
+                    (Question::Key(key), Answer::Key(exists, records)) => {
+                        let found = or_missed(source.records(key));
+                        records.extend(found.into_iter().filter(|found| self.results.exists(&found.result)));
+                        *exists = *exists || !records.is_empty() || or_missed(source.exists(key));
+                    }
+                    _ => {}
+                }
             }
         }
-        .into_iter();
-        let answers = questions.into_iter().map(|question| match question {
-            Question::Links(_) => Answer::Links(links.next().unwrap_or_default()),
-            Question::Key(key) => {
-                let (exists, records) = self.look_up(&key).unwrap_or_else(|error| {
-                    warn_store(&error);
-                    (false, Vec::new())
-                });
-                Answer::Key(exists, records)
-            }
-        });
-        answers.collect()
     }
 
     /// Whether a key exists, and its records that can be loaded; the others are forgotten.
@@ -145,6 +178,25 @@ impl<D: Domain> Owner<D> {
         });
         Event::Saved(action, ids.collect())
     }
+}
+
+fn query_of(question: &Question) -> Option<LinkQuery> {
+    match question {
+        Question::Links(query) => Some(query.clone()),
+        Question::Key(_) => None,
+    }
+}
+
+fn query(source: &dyn KeySource, links: &[LinkQuery]) -> Vec<Vec<Vec<KeyId>>> {
+    or_missed(source.query(links))
+}
+
+/// What a store that fails has is not found.
+fn or_missed<T: Default>(answer: Result<T, StoreError>) -> T {
+    answer.unwrap_or_else(|error| {
+        warn_store(&error);
+        T::default()
+    })
 }
 
 fn warn_store(error: &StoreError) {

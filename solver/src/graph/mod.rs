@@ -90,7 +90,7 @@ pub struct Graph {
     touched: Vec<NodeId>,
     leaving: Vec<NodeId>,
     asked: Vec<Asked>,
-    questions: Vec<Question>,
+    questions: Vec<(NodeId, Question)>,
     out: Vec<Action>,
 }
 

@@ -200,6 +200,6 @@ pub enum Action {
     Respond(RequestId, Result<Finished, Failure>),
     /// Nobody uses a result any more.
     Release(OutputId),
-    /// Ask the store; the answers are to come as one [`Event::Answered`] before anything else.
-    Ask(Vec<Question>),
+    /// Ask the store, for these nodes; the answers are to come as one [`Event::Answered`] before anything else.
+    Ask(Vec<(NodeId, Question)>),
 }

@@ -42,8 +42,8 @@ impl Graph {
         if let Some(edge) = self.edge_mut(asked.edge()) {
             edge.asking += 1;
         }
+        self.questions.push((asked.edge().node, question));
         self.asked.push(asked);
-        self.questions.push(question);
     }
 
     fn update_root(&mut self, id: EdgeId) {

@@ -1,12 +1,12 @@
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_solver::{
-    CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, Op, OpContext,
-    OutputIndex, Prepare, ResultId, ResultStore, VertexId, VertexSpec,
+    CacheDep, CacheMap, CacheMapStep, CacheOptions, ContentDigest, Domain, Edge, Graph, KeySource, Op,
+    OpContext, OutputIndex, Prepare, ResultId, ResultStore, VertexId, VertexSpec,
 };
 use buildkit_util_cachedigest::Digest;
 use parking_lot::Mutex;
@@ -77,18 +77,60 @@ pub struct FakeOp {
     pub limit: Option<Arc<Semaphore>>,
     /// Notified when a run begins.
     pub begun: Option<Arc<Notify>>,
+    /// One call that does not hear that nobody wants it any more.
+    pub deaf: Option<Arc<Deaf>>,
+}
+
+/// A call that blocks its thread, so that its task does not notice that it was cancelled, until it is told to
+/// fail. Later calls are as usual.
+#[derive(Debug)]
+pub struct Deaf {
+    call: &'static str,
+    begun: Notify,
+    end: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Deaf {
+    /// Of the calls `map`, `digest` or `exec` the first; what is sent lets it fail.
+    pub fn new(call: &'static str) -> (Arc<Self>, mpsc::Sender<()>) {
+        let (sender, end) = mpsc::channel();
+        (Arc::new(Self { call, begun: Notify::new(), end: Mutex::new(Some(end)) }), sender)
+    }
+
+    /// Waits until the call has begun.
+    pub async fn begun(&self) {
+        self.begun.notified().await;
+    }
+
+    fn enter(&self, call: &str) -> Result<(), FakeError> {
+        let Some(end) = (self.call == call).then(|| self.end.lock().take()).flatten() else { return Ok(()) };
+        self.begun.notify_one();
+        // Who sends may be gone, which ends it as well.
+        let _ = end.recv();
+        Err(FakeError("cancelled".to_owned()))
+    }
+}
+
+fn enter(deaf: Option<&Arc<Deaf>>, call: &str) -> Result<(), FakeError> {
+    deaf.map_or(Ok(()), |deaf| deaf.enter(call))
 }
 
 /// A domain of fake ops that keeps a log of what was called, such as `exec a` or `map a 0`.
 #[derive(Default)]
 pub struct FakeDomain {
     log: Arc<Mutex<Vec<String>>>,
+    sources: Mutex<HashMap<String, Vec<Arc<dyn KeySource>>>>,
 }
 
 impl FakeDomain {
     /// The calls so far; the log starts anew.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut *self.log.lock())
+    }
+
+    /// Lets a job look into more keys from now on.
+    pub fn add_source(&self, job: &str, source: Arc<dyn KeySource>) {
+        self.sources.lock().entry(job.to_owned()).or_default().push(source);
     }
 
     /// The names of the vertices that ran, sorted; the log starts anew.
@@ -112,6 +154,10 @@ impl Domain for FakeDomain {
             inputs: vertex.inputs.len(),
             log: self.log.clone(),
         }))
+    }
+
+    fn key_sources(&self, job: &String) -> Vec<Arc<dyn KeySource>> {
+        self.sources.lock().get(job).cloned().unwrap_or_default()
     }
 
     fn wrap_error(&self, error: FakeError, vertex: &VertexSpec<Self>) -> FakeError {
@@ -139,6 +185,7 @@ struct FakeContent {
     name: String,
     input: usize,
     log: Arc<Mutex<Vec<String>>>,
+    deaf: Option<Arc<Deaf>>,
 }
 
 #[async_trait]
@@ -149,6 +196,7 @@ impl ContentDigest<FakeDomain> for FakeContent {
         result: &FakeOutput,
     ) -> Result<Option<Digest>, FakeError> {
         self.log.lock().push(format!("digest {} {}", self.name, self.input));
+        enter(self.deaf.as_ref(), "digest")?;
         Ok(Some(result.content.clone()))
     }
 }
@@ -169,11 +217,17 @@ impl Op<FakeDomain> for RunningOp {
         index: usize,
     ) -> Result<CacheMapStep<FakeDomain>, FakeError> {
         self.note(format!("map {} {index}", self.op.name));
+        enter(self.op.deaf.as_ref(), "map")?;
         if self.op.failing == Failing::Map {
             return Err(FakeError("no map".to_owned()));
         }
         let deps = (0..self.inputs).map(|input| {
-            let own = || FakeContent { name: self.op.name.clone(), input, log: self.log.clone() };
+            let own = || FakeContent {
+                name: self.op.name.clone(),
+                input,
+                log: self.log.clone(),
+                deaf: self.op.deaf.clone(),
+            };
             CacheDep {
                 selector: self.op.selectors.get(&input).map(digest),
                 content: self
@@ -205,6 +259,7 @@ impl Op<FakeDomain> for RunningOp {
         inputs: Vec<FakeOutput>,
     ) -> Result<Vec<FakeOutput>, FakeError> {
         self.note(format!("exec {}", self.op.name));
+        enter(self.op.deaf.as_ref(), "exec")?;
         if let Some(begun) = &self.op.begun {
             begun.notify_one();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use buildkit_solver::{CacheKeyStore, KeyId, LinkQuery, MemoryKeyStore, OutputIndex, Parent, root_key};
+use buildkit_solver::{KeyId, KeySource as _, LinkQuery, MemoryKeyStore, OutputIndex, Parent, root_key};
 
 use crate::sim::value_of;
 use crate::{Failing, Program, digest};

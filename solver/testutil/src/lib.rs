@@ -6,6 +6,8 @@ mod ladder;
 mod program;
 mod sim;
 
-pub use fake::{Failing, FakeDomain, FakeError, FakeGraph, FakeOp, FakeOutput, FakeResults, digest, output};
+pub use fake::{
+    Deaf, Failing, FakeDomain, FakeError, FakeGraph, FakeOp, FakeOutput, FakeResults, digest, output,
+};
 pub use program::{Features, Program, ProgramJob, ProgramVertex, Random};
 pub use sim::{JobReport, Play, Simulation, repeats_itself};

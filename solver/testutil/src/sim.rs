@@ -7,7 +7,8 @@ use buildkit_solver::graph::{
     Question, RequestId, SaveKey, Wanted,
 };
 use buildkit_solver::{
-    CacheKeyStore, Link, MemoryKeyStore, NewKey, OutputIndex, Parent, Record, ResultId, VertexId, ensure_key,
+    CacheKeyStore, KeySource, Link, MemoryKeyStore, NewKey, OutputIndex, Parent, Record, ResultId, VertexId,
+    ensure_key,
 };
 
 use crate::fake::results;
@@ -344,7 +345,8 @@ impl<'a> Simulation<'a> {
             }
             match questions {
                 Some(questions) => {
-                    let answers: Result<Vec<Answer>, _> = questions.iter().map(|q| self.answer(q)).collect();
+                    let answers: Result<Vec<Answer>, _> =
+                        questions.iter().map(|(_, question)| self.answer(question)).collect();
                     let answers = answers.map_err(|error: buildkit_solver::StoreError| error.to_string())?;
                     events = vec![Event::Answered(answers)];
                 }

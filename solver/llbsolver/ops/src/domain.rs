@@ -7,12 +7,13 @@ use buildkit_errdefs::Kind;
 use buildkit_executor::Executor;
 use buildkit_frontend::BridgeError;
 use buildkit_session::{SessionGroup, SessionManager};
-use buildkit_solver::{Domain, Edge, Graph, Op, OpContext, VertexSpec};
+use buildkit_solver::{Domain, Edge, Graph, KeySource, Op, OpContext, VertexSpec};
 use buildkit_solver_errdefs as errdefs;
 use buildkit_solver_llbsolver_mounts::MountManager;
 use buildkit_solver_pb as pb;
 use buildkit_source::SourceRegistry;
 use buildkit_util_progress::Writer;
+use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 use crate::early::{EarlyLayers, WithLayers};
@@ -58,6 +59,24 @@ pub struct JobContext {
     pub nested: Option<Arc<dyn NestedBuilds>>,
     /// Makes layers of results as soon as they are there.
     pub layers: Option<Arc<EarlyLayers>>,
+    /// Caches that it looks into.
+    pub imports: JobImports,
+}
+
+/// Keys of the caches that one build looks into: it opens more while it goes on. Clones are the same.
+#[derive(Clone, Default)]
+pub struct JobImports(Arc<RwLock<Vec<Arc<dyn KeySource>>>>);
+
+impl JobImports {
+    /// Looks into a cache from now on.
+    pub fn add(&self, keys: Arc<dyn KeySource>) {
+        self.0.write().push(keys);
+    }
+
+    /// Those that are open.
+    pub fn all(&self) -> Vec<Arc<dyn KeySource>> {
+        self.0.read().clone()
+    }
 }
 
 /// Port through which build ops solve the definitions that they find.
@@ -96,6 +115,10 @@ impl Domain for LlbDomain {
             (only, None) | (None, only) => only.clone(),
         };
         (resources != active.resources).then(|| Arc::new(TypedVertex { resources, ..active.clone() }))
+    }
+
+    fn key_sources(&self, job: &JobContext) -> Vec<Arc<dyn KeySource>> {
+        job.imports.all()
     }
 
     fn vertex_text(&self, error: &Error) -> String {

@@ -13,7 +13,7 @@ mod resources;
 mod spec;
 mod validate;
 
-pub use domain::{JobContext, LlbDomain, NestedBuilds, OpServices, Tree};
+pub use domain::{JobContext, JobImports, LlbDomain, NestedBuilds, OpServices, Tree};
 pub use early::EarlyLayers;
 pub use error::{Error, Result};
 pub use load::{DecodedDefinition, LoadOptions, Loaded, LoadedVertex, MAX_DEPTH, MAX_OP_SIZE, MAX_OPS};

@@ -20,7 +20,7 @@ use buildkit_solver::{Job, JobId, MemoryKeyStore, OpContext, ResultId, ResultSto
 use buildkit_solver_errdefs::{ParsedDetail, Subject, parse};
 use buildkit_solver_llbsolver_mounts::MountManager;
 use buildkit_solver_llbsolver_ops::{
-    Error, JobContext, LlbDomain, LoadOptions, Loaded, MAX_DEPTH, NestedBuilds, OpServices, Tree,
+    Error, JobContext, JobImports, LlbDomain, LoadOptions, Loaded, MAX_DEPTH, NestedBuilds, OpServices, Tree,
 };
 use buildkit_solver_pb as pb;
 use buildkit_source::SourceRegistry;
@@ -191,8 +191,12 @@ impl Fixture {
         let definition = pb::Definition { def: def.collect(), ..pb::Definition::default() };
         let loaded = load(definition, 0).expect("loads");
         let nested = Arc::new(Nested::default());
-        let context =
-            JobContext { sessions: SessionGroup::default(), nested: Some(nested.clone()), layers: None };
+        let context = JobContext {
+            sessions: SessionGroup::default(),
+            nested: Some(nested.clone()),
+            layers: None,
+            imports: JobImports::default(),
+        };
         let id = JobId(self.jobs.fetch_add(1, Ordering::SeqCst).to_string());
         let job = self.solver.new_job(id, Arc::new(context), Bus::new()).expect("a new job");
         let job = Arc::new(job);
