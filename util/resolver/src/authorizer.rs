@@ -80,10 +80,37 @@ struct Kept {
 /// Gate, closed while the token is fetched: who else needs it waits.
 type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
 
+/// How far it is certain that what a registry says comes from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Channel {
+    /// HTTPS.
+    Checked,
+    /// HTTPS whose certificates are not checked.
+    Unchecked,
+    /// Plain HTTP.
+    Plain,
+}
+
+/// A repository, as it is asked. What is said in one channel holds for no other: whoever can answer in the place
+/// of a registry that one client wants to be asked insecurely could else send credentials of other clients to a
+/// realm of theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    host: String,
+    repository: String,
+    channel: Channel,
+}
+
+impl Place {
+    pub(crate) fn new(host: &str, repository: &str, channel: Channel) -> Self {
+        Self { host: host.to_owned(), repository: repository.to_owned(), channel }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    /// What registries want to see, by host and repository.
-    challenges: HashMap<(String, String), Challenge>,
+    /// What registries want to see.
+    challenges: HashMap<Place, Challenge>,
     identities: HashMap<(String, String), Known>,
     tokens: HashMap<TokenKey, Slot>,
 }
@@ -104,8 +131,7 @@ pub(crate) struct Asking<'a> {
     pub(crate) scopes: Scopes,
     pub(crate) group: &'a SessionGroup,
     pub(crate) attempt: &'a Attempt,
-    /// Whether the registry itself is asked over plain HTTP.
-    pub(crate) is_plain: bool,
+    pub(crate) channel: Channel,
     /// Asks realms.
     pub(crate) client: &'a Client,
     pub(crate) limits: &'a Limits,
@@ -145,13 +171,13 @@ impl Authorizer {
     }
 
     /// What a registry was found to want.
-    pub(crate) fn known(&self, host: &str, repository: &str) -> Option<Challenge> {
-        self.state.lock().challenges.get(&(host.to_owned(), repository.to_owned())).cloned()
+    pub(crate) fn known(&self, place: &Place) -> Option<Challenge> {
+        self.state.lock().challenges.get(place).cloned()
     }
 
     /// What a registry was found to want does not count any more.
-    pub(crate) fn forget(&self, host: &str, repository: &str) {
-        self.state.lock().challenges.remove(&(host.to_owned(), repository.to_owned()));
+    pub(crate) fn forget(&self, place: &Place) {
+        self.state.lock().challenges.remove(place);
     }
 
     /// What to show to a registry that is known to want something.
@@ -176,7 +202,8 @@ impl Authorizer {
                 // Those are about this request.
                 bearer.error.clear();
             }
-            state.challenges.insert((asking.host.to_owned(), asking.repository.to_owned()), kept);
+            let place = Place::new(asking.host, asking.repository, asking.channel);
+            state.challenges.insert(place, kept);
         }
         self.answer(asking, &challenge, shown.map(|shown| shown.header)).await
     }
@@ -364,7 +391,10 @@ impl Authorizer {
         let action = format!("token for {} ({})", request.scopes.join(" "), asking.attempt.action);
         let attempt = Attempt::new(asking.host, action);
         let has_secret = identity.user.as_ref().is_none_or(|user| !user.is_anonymous());
-        let plain = if asking.is_plain { PlainRealms::All } else { PlainRealms::None };
+        let plain = match asking.channel {
+            Channel::Plain => PlainRealms::All,
+            Channel::Checked | Channel::Unchecked => PlainRealms::None,
+        };
         let realm = check_realm(&attempt, &request, has_secret, plain)?;
         match (&identity.user, caller) {
             (None, Some(caller)) => {

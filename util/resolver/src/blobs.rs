@@ -188,7 +188,9 @@ impl Transfer {
                 Ok(Err(error)) => error,
                 Err(_) => {
                     let limit = self.shared.inner.options.limits.total;
-                    return Err(Error::Timeout { attempt, what: "end", limit });
+                    self.answer = None;
+                    self.go_on_elsewhere(Error::Timeout { attempt, what: "end", limit }).await?;
+                    continue;
                 }
             };
             self.answer = None;

@@ -14,7 +14,7 @@ use reqwest::{Body, Method, Url};
 
 use crate::Access;
 use crate::answer::Answer;
-use crate::authorizer::{Asking, Shown};
+use crate::authorizer::{Asking, Channel, Place, Shown};
 use crate::challenge::Challenge;
 use crate::error::{Attempt, Error, one_line};
 use crate::hosts::{Host, Scheme, SharedConnections, bare_name, host_of, same_server};
@@ -195,6 +195,15 @@ impl Link {
         current
     }
 
+    /// How far it is certain who answers.
+    fn channel(&self) -> Channel {
+        match (self.is_plain(), self.host.insecure) {
+            (true, _) => Channel::Plain,
+            (false, true) => Channel::Unchecked,
+            (false, false) => Channel::Checked,
+        }
+    }
+
     /// Whether what is asked of this host goes over plain HTTP.
     fn is_plain(&self) -> bool {
         self.connections.scheme(&self.host) == "http"
@@ -217,10 +226,10 @@ impl Link {
         Asking {
             host: &self.host.name,
             repository: &self.repository,
+            channel: self.channel(),
             scopes,
             group: &self.group,
             attempt: &call.attempt,
-            is_plain: self.is_plain(),
             client,
             limits: &self.inner.options.limits,
             user_agent: &self.inner.options.user_agent,
@@ -230,14 +239,15 @@ impl Link {
     /// What authorizes a request to a registry that is known to want that.
     async fn prepare(&self, call: &Call) -> Option<Shown> {
         let authorizer = &self.inner.authorizer;
-        let challenge = authorizer.known(&self.host.name, &self.repository)?;
+        let place = Place::new(&self.host.name, &self.repository, self.channel());
+        let challenge = authorizer.known(&place)?;
         let asking = self.asking(call, Some(&challenge));
         match authorizer.prepare(&asking, &challenge).await {
             Ok(shown) => Some(shown),
             Err(error) => {
                 // The registry may want something else by now: it is asked again what.
                 tracing::debug!("{error}");
-                authorizer.forget(&self.host.name, &self.repository);
+                authorizer.forget(&place);
                 None
             }
         }
@@ -328,12 +338,14 @@ impl Link {
                         && url.scheme() == "https"
                         && speaks_http(&error, url) =>
                 {
-                    self.connections.is_plain.store(true, Ordering::Relaxed);
                     let mut plain = url.clone();
                     if plain.set_scheme("http").is_err() {
                         return Err(error);
                     }
-                    request(plain).send().await
+                    let answer = request(plain).send().await?;
+                    // One that is only down now is not taken to speak plain HTTP for ever.
+                    self.connections.is_plain.store(true, Ordering::Relaxed);
+                    Ok(answer)
                 }
                 result => result,
             }
