@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use buildkit_util_appcontext as tasks;
 use buildkit_util_ocispec::Descriptor;
 use bytes::Bytes;
+use futures::stream::AbortHandle;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
@@ -164,8 +165,17 @@ impl Read for StreamReader {
     }
 }
 
+/// Ends a stream when nobody waits for what becomes of it.
+struct EndOnDrop(AbortHandle);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Fetches a blob into a store, verified, and tells how many bytes there are so far. What is in the store
-/// is not fetched again.
+/// is not fetched again. Who leaves ends the transfer.
 ///
 /// # Errors
 /// Those of the provider and of the store, [`Error::Mismatch`] among them.
@@ -183,8 +193,10 @@ pub async fn fetch(
         told(info.size);
         return Ok(info);
     }
-    let stream = provider.read(blob, 0).await?;
-    let mut reader = StreamReader::new(stream);
+    // A thread cannot be stopped; what it reads can be.
+    let (stream, end) = futures::stream::abortable(provider.read(blob, 0).await?);
+    let _end = EndOnDrop(end);
+    let mut reader = StreamReader::new(Box::pin(stream));
     let (store, blob) = (store.clone(), blob.clone());
     let stored = tasks::spawn_blocking(move || -> Result<BlobInfo, Error> {
         let expected = Expected { digest: Some(blob.digest.clone()), size: Some(blob.size) };
@@ -259,6 +271,11 @@ pub async fn store_bytes(store: &Arc<dyn ContentStore>, bytes: impl Into<Bytes>)
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
+    use parking_lot::Mutex;
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::MemoryStore;
 
@@ -300,6 +317,43 @@ mod tests {
             assert!(read_all(&bad, &other).await.is_err());
             assert!(store.info(&other.digest).is_err());
         }
+    }
+
+    /// Gives one chunk and then nothing; tells when it is read, and that it is not any more when it is dropped.
+    struct Stalled(Mutex<Option<(oneshot::Sender<()>, oneshot::Sender<()>)>>);
+
+    #[async_trait]
+    impl Provider for Stalled {
+        async fn read(&self, _: &Descriptor, _: u64) -> Result<BlobStream, Error> {
+            let (read, ended) = self.0.lock().take().expect("one read");
+            let mut read = Some(read);
+            Ok(Box::pin(futures::stream::poll_fn(move |_| {
+                // Goes with the stream.
+                let _ = &ended;
+                match read.take() {
+                    Some(read) => {
+                        read.send(()).expect("the test waits");
+                        Poll::Ready(Some(Ok(Bytes::from_static(b"hel"))))
+                    }
+                    None => Poll::Pending,
+                }
+            })))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_leaves_ends_the_transfer() {
+        let store: Arc<dyn ContentStore> = Arc::new(MemoryStore::default());
+        let blob = Descriptor::of("x", b"hello");
+        let ((read, is_read), (ended, is_ended)) = (oneshot::channel(), oneshot::channel());
+        let provider = Stalled(Mutex::new(Some((read, ended))));
+        tokio::select! {
+            result = fetch(&provider, &blob, &store, |_| {}) => panic!("{result:?}"),
+            result = is_read => result.expect("told"),
+        }
+        // The stream is dropped, and what it told with.
+        is_ended.await.expect_err("nothing is sent");
+        assert!(store.info(&blob.digest).is_err());
     }
 
     #[tokio::test]
