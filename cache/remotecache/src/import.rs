@@ -60,7 +60,10 @@ async fn images(source: &dyn DocumentSource, root: &Descriptor, index: Index) ->
         seen.push(entry.digest.clone());
         match parse(&entry, &read(source, &entry).await?)? {
             Document::Manifest(manifest) => found.extend(image(source, &manifest).await?),
-            Document::Index(index) => pending.extend(index.manifests),
+            Document::Index(index) => {
+                // More than will be looked at need not be kept.
+                pending.extend(index.manifests.into_iter().take(MAX_MANIFESTS + 1));
+            }
         }
     }
     Ok(found)

@@ -4,10 +4,14 @@ use buildkit_util_cachedigest::Digest;
 use buildkit_util_contentutil::{ContentStore, StoreProvider, read_all, store_bytes};
 use buildkit_util_ocispec::{
     Descriptor, Document, DocumentError, Image, Index, MAX_MANIFEST, Manifest, Platform, PlatformMatcher,
+    media_type,
 };
 use bytes::Bytes;
 
 use crate::{DocumentSource, Error};
+
+/// Entries of one index that are looked into, because they do not say what they run on.
+const MAX_LOOKED_INTO: usize = 64;
 
 /// Indexes that may lead to each other.
 const MAX_DEPTH: usize = 4;
@@ -116,14 +120,22 @@ impl Documents<'_> {
         matcher: &PlatformMatcher,
     ) -> Result<Descriptor, Error> {
         let mut best: Option<(usize, &Descriptor)> = None;
-        let mut found = Vec::new();
+        let (mut found, mut failed, mut looked_into) = (Vec::new(), None, 0);
         for entry in &index.manifests {
             let platform = match &entry.platform {
                 Some(platform) => platform.clone(),
-                None => match self.platform_of(entry).await {
-                    Some(platform) => platform,
-                    None => continue,
-                },
+                None if looked_into == MAX_LOOKED_INTO => continue,
+                None => {
+                    looked_into += 1;
+                    match self.platform_of(entry).await {
+                        Ok(Some(platform)) => platform,
+                        Ok(None) => continue,
+                        Err(error) => {
+                            failed.get_or_insert(error);
+                            continue;
+                        }
+                    }
+                }
             };
             if !platform.is_unknown() {
                 found.push(platform.to_string());
@@ -134,21 +146,29 @@ impl Documents<'_> {
                 best = Some((rank, entry));
             }
         }
-        best.map(|(_, entry)| entry.clone()).ok_or_else(|| Error::NoPlatform {
-            digest: descriptor.digest.clone(),
-            wanted: wanted.normalized().to_string(),
-            found: if found.is_empty() { "none".to_owned() } else { found.join(", ") },
-        })
+        match (best, failed) {
+            (Some((_, entry)), _) => Ok(entry.clone()),
+            // It may be the one that is looked for.
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(Error::NoPlatform {
+                digest: descriptor.digest.clone(),
+                wanted: wanted.normalized().to_string(),
+                found: if found.is_empty() { "none".to_owned() } else { found.join(", ") },
+            }),
+        }
     }
 
-    async fn platform_of(&self, entry: &Descriptor) -> Option<Platform> {
-        let bytes = self.read(entry).await.ok()?;
-        let Document::Manifest(manifest) = Document::parse("manifest", &entry.media_type, &bytes).ok()?
-        else {
-            return None;
+    /// What an entry runs on; `None` if it is no image that says so.
+    async fn platform_of(&self, entry: &Descriptor) -> Result<Option<Platform>, Error> {
+        if !media_type::is_manifest(&entry.media_type) {
+            return Ok(None);
+        }
+        let bytes = self.read(entry).await?;
+        let Ok(Document::Manifest(manifest)) = Document::parse("manifest", &entry.media_type, &bytes) else {
+            return Ok(None);
         };
-        let config = self.read(&manifest.config).await.ok()?;
-        serde_json::from_slice::<Image>(&config).ok().map(|image| image.platform)
+        let config = self.read(&manifest.config).await?;
+        Ok(serde_json::from_slice::<Image>(&config).ok().map(|image| image.platform))
     }
 }
 
@@ -172,10 +192,11 @@ fn layers(descriptor: &Descriptor, manifest: &Manifest, config: &[u8]) -> Result
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
     use buildkit_util_contentutil::MemoryStore;
-    use buildkit_util_ocispec::{media_type, to_json};
+    use buildkit_util_ocispec::to_json;
 
     use super::*;
 
@@ -184,6 +205,7 @@ mod tests {
     struct Fake {
         documents: HashMap<Digest, Bytes>,
         root: Option<Descriptor>,
+        asked: AtomicUsize,
     }
 
     impl Fake {
@@ -242,6 +264,7 @@ mod tests {
         }
 
         async fn document(&self, document: &Descriptor) -> Result<Bytes, Error> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
             let found = self.documents.get(&document.digest).cloned();
             found.ok_or_else(|| buildkit_util_contentutil::Error::NotFound(document.digest.clone()).into())
         }
@@ -278,6 +301,28 @@ mod tests {
         let error = fake.find("linux/s390x").await.unwrap_err().to_string();
         assert!(error.contains("linux/s390x is wanted, it has linux/arm64, linux/arm/v6"), "{error}");
         assert!(!error.contains("unknown"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn entries_without_platforms_are_looked_into_within_bounds() {
+        let mut fake = Fake::default();
+        let entries: Vec<_> =
+            (0..1000).map(|number| fake.image(&platform("linux/arm64"), number, number)).collect();
+        fake.index(entries);
+        assert!(matches!(fake.find("linux/amd64").await, Err(Error::NoPlatform { .. })));
+        let asked = fake.asked.into_inner();
+        assert!(asked <= 1 + 2 * MAX_LOOKED_INTO, "{asked}");
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_cannot_be_read_is_no_other_platform() {
+        let mut fake = Fake::default();
+        let gone = fake.image(&platform("linux/amd64"), 1, 1);
+        let other = fake.image(&platform("linux/arm64"), 2, 2);
+        fake.index(vec![gone.clone(), other.clone()]);
+        fake.documents.remove(&gone.digest);
+        assert!(matches!(fake.find("linux/amd64").await, Err(Error::Content(_))));
+        assert_eq!(fake.find("linux/arm64").await.expect("the other one").manifest, other);
     }
 
     #[tokio::test]
