@@ -14,32 +14,34 @@ use crate::usage::Inode;
 /// When something cannot be read or made.
 pub fn copy_tree(source: &Path, target: &Path) -> io::Result<()> {
     let mut links: HashMap<Inode, PathBuf> = HashMap::new();
-    copy_dir_content(source, target, &mut links)?;
-    let stat = rustix::fs::lstat(source)?;
-    copy_metadata(source, &stat, target)?;
-    set_times(target, &stat)
-}
-
-fn copy_dir_content(source: &Path, target: &Path, links: &mut HashMap<Inode, PathBuf>) -> io::Result<()> {
-    for entry in fs_err::read_dir(source)? {
-        let entry = entry?;
-        let (from, to) = (entry.path(), target.join(entry.file_name()));
-        let stat = rustix::fs::lstat(&from)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            rustix::fs::mkdir(&to, Mode::RWXU)?;
-            copy_dir_content(&from, &to, links)?;
-            copy_metadata(&from, &stat, &to)?;
-            set_times(&to, &stat)?;
-            continue;
-        }
-        if stat.st_nlink > 1 {
-            if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
-                rustix::fs::link(first, &to)?;
+    // Trees may be deeper than the stack of a thread, and than a process may have files open.
+    let mut pending = vec![(source.to_owned(), target.to_owned())];
+    let mut dirs = vec![(source.to_owned(), rustix::fs::lstat(source)?, target.to_owned())];
+    while let Some((source, target)) = pending.pop() {
+        for entry in fs_err::read_dir(source)? {
+            let entry = entry?;
+            let (from, to) = (entry.path(), target.join(entry.file_name()));
+            let stat = rustix::fs::lstat(&from)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                rustix::fs::mkdir(&to, Mode::RWXU)?;
+                dirs.push((from.clone(), stat, to.clone()));
+                pending.push((from, to));
                 continue;
             }
-            links.insert((stat.st_dev, stat.st_ino), to.clone());
+            if stat.st_nlink > 1 {
+                if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
+                    rustix::fs::link(first, &to)?;
+                    continue;
+                }
+                links.insert((stat.st_dev, stat.st_ino), to.clone());
+            }
+            copy_file(&from, &stat, &to)?;
         }
-        copy_file(&from, &stat, &to)?;
+    }
+    // When nothing is put into them any more.
+    for (from, stat, to) in &dirs {
+        copy_metadata(from, stat, to)?;
+        set_times(to, stat)?;
     }
     Ok(())
 }
@@ -144,5 +146,31 @@ fn get_xattr(path: &Path, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
             Err(rustix::io::Errno::NODATA) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_may_be_as_deep_as_paths_are_long() {
+        let temp = tempfile::tempdir().expect("temp dir");
+        let [source, target] = ["source", "target"].map(|name| temp.path().join(name));
+        let depth = (4090 - source.as_os_str().len()) / 2;
+        let mut deepest = source.clone();
+        std::fs::create_dir(&source).expect("mkdir");
+        std::fs::create_dir(&target).expect("mkdir");
+        for _ in 0..depth {
+            deepest.push("d");
+            std::fs::create_dir(&deepest).expect("mkdir");
+        }
+        std::fs::write(deepest.join("f"), "text").expect("write");
+        let copied = target.join(vec!["d"; depth].join("/")).join("f");
+        // A stack on which a few levels fit, if each took some of it.
+        let thread = std::thread::Builder::new().stack_size(256 << 10);
+        let copy = thread.spawn(move || copy_tree(&source, &target)).expect("a thread");
+        copy.join().expect("no panic").expect("copied");
+        assert_eq!(std::fs::read_to_string(copied).expect("is there"), "text");
     }
 }

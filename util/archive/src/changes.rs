@@ -1,12 +1,11 @@
 //! What changes between two trees, in the order and with the detail of the original's differs.
 
-use std::collections::{BTreeMap, btree_map};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use buildkit_util_overlay::{Dir, Node, Stack, is_opaque, is_whiteout, same};
+use buildkit_util_overlay::{Dir, Node, Pairs, Stack, is_opaque, is_whiteout, pairs, same};
 use rustix::fs::{FileType, RawDir, Stat};
 
 use crate::Error;
@@ -62,7 +61,7 @@ enum Level {
     Layer { dir: PathBuf, below: Option<Dir>, names: std::vec::IntoIter<OsString> },
     /// Two trees.
     Trees {
-        files: btree_map::IntoIter<OsString, (Option<Node>, Option<Node>)>,
+        files: Pairs,
         /// The upper one is a single layer, which shows its whiteouts.
         hide_whiteouts: bool,
     },
@@ -134,15 +133,8 @@ impl Walk<'_> {
         if lower == upper {
             return Ok(None);
         }
-        let mut both: BTreeMap<OsString, (Option<Node>, Option<Node>)> = BTreeMap::new();
-        let entries = |dir: Option<&Dir>| dir.map_or_else(|| Ok(BTreeMap::new()), Dir::entries);
-        for (name, node) in entries(lower).map_err(|error| self.fail(error))? {
-            both.entry(name).or_default().0 = Some(node);
-        }
-        for (name, node) in entries(upper).map_err(|error| self.fail(error))? {
-            both.entry(name).or_default().1 = Some(node);
-        }
-        Ok(Some(Level::Trees { files: both.into_iter(), hide_whiteouts }))
+        let files = pairs(lower, upper).map_err(|error| self.fail(error))?;
+        Ok(Some(Level::Trees { files, hide_whiteouts }))
     }
 
     fn tree_file(

@@ -10,5 +10,5 @@ mod diff;
 pub mod options;
 mod stack;
 
-pub use diff::{Difference, diff, same};
+pub use diff::{Difference, Pairs, diff, pairs, same};
 pub use stack::{Dir, Node, OPAQUE_XATTRS, Stack, is_opaque, is_overlay_xattr, is_whiteout};
