@@ -1,5 +1,7 @@
 use std::fmt;
 
+use buildkit_util_archutil::{normalized_os, normalized_processor};
+
 use crate::Platform;
 
 impl Platform {
@@ -13,39 +15,15 @@ impl Platform {
     /// program; a missing architecture stays missing.
     #[must_use]
     pub fn normalized(&self) -> Self {
-        let os = match self.os.to_lowercase().as_str() {
-            "" => match std::env::consts::OS {
-                "macos" => "darwin",
-                os => os,
-            }
-            .to_owned(),
-            "macos" => "darwin".to_owned(),
-            os => os.to_owned(),
-        };
-        let architecture = self.architecture.to_lowercase();
-        let variant = self.variant.to_lowercase();
-        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
-            ("i386", _) => ("386", ""),
-            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
-            ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
-            ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
-            ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
-            ("aarch64" | "arm64", variant) => ("arm64", variant),
-            ("armhf", _) => ("arm", "v7"),
-            ("armel", _) => ("arm", "v6"),
-            ("arm", "" | "7") => ("arm", "v7"),
-            ("arm", "5") => ("arm", "v5"),
-            ("arm", "6") => ("arm", "v6"),
-            ("arm", "8") => ("arm", "v8"),
-            other => other,
-        };
+        let os = if self.os.is_empty() { std::env::consts::OS } else { &self.os };
+        let (architecture, variant) = normalized_processor(&self.architecture, &self.variant);
         let mut os_features = self.os_features.clone();
         os_features.sort_unstable();
         os_features.dedup();
         Self {
-            os,
-            architecture: architecture.to_owned(),
-            variant: variant.to_owned(),
+            os: normalized_os(os),
+            architecture,
+            variant,
             os_version: self.os_version.clone(),
             os_features,
         }
