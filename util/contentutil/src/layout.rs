@@ -1,4 +1,4 @@
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,6 +8,7 @@ use buildkit_util_cachedigest::Digest;
 use rustix::fs::{FlockOperation, flock};
 use walkdir::WalkDir;
 
+use crate::file::{FileIngester, Shelf, absent};
 use crate::port::{BlobInfo, Check, ContentStore, Error, Expected, Ingester, ReadBlob};
 
 /// Start of the names of files that are written.
@@ -29,13 +30,6 @@ pub struct LayoutStore {
     root: Arc<Path>,
     /// Whether leftovers were looked for.
     is_swept: Arc<AtomicBool>,
-}
-
-struct LayoutIngester {
-    store: LayoutStore,
-    path: PathBuf,
-    file: fs_err::File,
-    check: Option<Check>,
 }
 
 impl LayoutStore {
@@ -80,14 +74,6 @@ impl LayoutStore {
     }
 }
 
-fn absent(digest: &Digest, action: &str) -> impl FnOnce(io::Error) -> Error {
-    let (digest, action) = (digest.clone(), format!("{action} blob `{digest}`"));
-    move |source| match source.kind() {
-        io::ErrorKind::NotFound => Error::NotFound(digest),
-        _ => Error::Io { action, source },
-    }
-}
-
 impl ContentStore for LayoutStore {
     fn info(&self, digest: &Digest) -> Result<BlobInfo, Error> {
         let meta = fs_err::metadata(self.path(digest)?).map_err(absent(digest, "look at"))?;
@@ -111,7 +97,7 @@ impl ContentStore for LayoutStore {
     fn ingest(&self, expected: Expected) -> Result<Box<dyn Ingester>, Error> {
         /// Tells apart what one process writes.
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let check = Some(Check::new(expected)?);
+        let check = Check::new(expected)?;
         let failed = || Error::io(format!("start to store a blob in `{}`", self.root.display()));
         let ingests = self.root.join("ingest");
         fs_err::create_dir_all(&ingests).map_err(failed())?;
@@ -124,7 +110,7 @@ impl ContentStore for LayoutStore {
         let file = fs_err::OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed())?;
         // Ends with the file. Where files cannot be locked, nothing is ever taken for a leftover.
         let _ = flock(file.file(), FlockOperation::NonBlockingLockExclusive);
-        Ok(Box::new(LayoutIngester { store: self.clone(), path, file, check }))
+        Ok(Box::new(FileIngester::new(self.clone(), path, file, check)))
     }
 
     fn delete(&self, digest: &Digest) -> Result<(), Error> {
@@ -156,44 +142,10 @@ impl ContentStore for LayoutStore {
     }
 }
 
-impl Write for LayoutIngester {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let check = self.check.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        check.admit(bytes.len())?;
-        let len = self.file.write(bytes)?;
-        check.add(&bytes[..len]);
-        Ok(len)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Ingester for LayoutIngester {
-    fn len(&self) -> u64 {
-        self.check.as_ref().map_or(0, Check::len)
-    }
-
-    fn commit(mut self: Box<Self>) -> Result<BlobInfo, Error> {
-        let Some(check) = self.check.take() else {
-            return Err(Error::io("store a blob")(io::ErrorKind::BrokenPipe.into()));
-        };
-        let (digest, size) = check.finish()?;
-        let failed = || Error::io(format!("store blob `{digest}` in `{}`", self.store.root.display()));
-        fs_err::create_dir_all(self.store.dir(digest.algorithm())).map_err(failed())?;
-        fs_err::rename(&self.path, self.store.path(&digest)?).map_err(failed())?;
-        self.path = PathBuf::new();
-        Ok(BlobInfo { digest, size, stored_at: SystemTime::now() })
-    }
-}
-
-impl Drop for LayoutIngester {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty()
-            && let Err(error) = fs_err::remove_file(&self.path)
-        {
-            tracing::debug!(%error, "unfinished blob not removed");
-        }
+impl Shelf for LayoutStore {
+    fn take(&self, written: &Path, digest: &Digest) -> Result<(), Error> {
+        let failed = || Error::io(format!("store blob `{digest}` in `{}`", self.root.display()));
+        fs_err::create_dir_all(self.dir(digest.algorithm())).map_err(failed())?;
+        fs_err::rename(written, self.path(digest)?).map_err(failed())
     }
 }

@@ -5,6 +5,7 @@
 //! the bytes of a blob as a stream, such as a registry; [`fetch`] brings them into a store.
 #![forbid(unsafe_code)]
 
+mod file;
 mod layout;
 mod local;
 mod memory;

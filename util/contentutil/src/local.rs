@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fs::Metadata;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use parking_lot::Mutex;
 use walkdir::WalkDir;
 
+use crate::file::{FileIngester, Shelf, absent};
 use crate::port::{BlobInfo, Check, ContentStore, Error, Expected, Ingester, ReadBlob, require_sha256};
 
 /// Blobs as files: `blobs/sha256/<hex>`, as in an OCI image layout (image-layout.md), and
@@ -47,14 +48,6 @@ impl Stamp {
     fn of(file: &Metadata) -> Self {
         Self { inode: file.ino(), changed_at: (file.ctime(), file.ctime_nsec()) }
     }
-}
-
-struct LocalIngester {
-    inner: Arc<Inner>,
-    path: PathBuf,
-    /// `None` once it is done.
-    file: Option<fs_err::File>,
-    check: Option<Check>,
 }
 
 impl LocalStore {
@@ -109,14 +102,6 @@ impl Inner {
     }
 }
 
-fn absent(digest: &Digest, action: &str) -> impl FnOnce(io::Error) -> Error {
-    let (digest, action) = (digest.clone(), format!("{action} blob `{digest}`"));
-    move |source| match source.kind() {
-        io::ErrorKind::NotFound => Error::NotFound(digest),
-        _ => Error::Io { action, source },
-    }
-}
-
 impl ContentStore for LocalStore {
     fn info(&self, digest: &Digest) -> Result<BlobInfo, Error> {
         let meta = fs_err::symlink_metadata(self.inner.path(digest)?).map_err(absent(digest, "look at"))?;
@@ -147,7 +132,7 @@ impl ContentStore for LocalStore {
     }
 
     fn ingest(&self, expected: Expected) -> Result<Box<dyn Ingester>, Error> {
-        let check = Some(Check::new(expected)?);
+        let check = Check::new(expected)?;
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let path = self.inner.ingests.join(number.to_string());
         let file = fs_err::OpenOptions::new()
@@ -155,7 +140,7 @@ impl ContentStore for LocalStore {
             .create_new(true)
             .open(&path)
             .map_err(Error::io("start to store a blob"))?;
-        Ok(Box::new(LocalIngester { inner: self.inner.clone(), path, file: Some(file), check }))
+        Ok(Box::new(FileIngester::new(self.inner.clone(), path, file, check)))
     }
 
     fn delete(&self, digest: &Digest) -> Result<(), Error> {
@@ -198,48 +183,12 @@ fn hash(file: &mut fs_err::File) -> io::Result<Digest> {
     Ok(digester.finish())
 }
 
-impl Write for LocalIngester {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (Some(file), Some(check)) = (&mut self.file, &mut self.check) else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        check.admit(bytes.len())?;
-        let len = file.write(bytes)?;
-        check.add(&bytes[..len]);
-        Ok(len)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Ingester for LocalIngester {
-    fn len(&self) -> u64 {
-        self.check.as_ref().map_or(0, Check::len)
-    }
-
-    fn commit(mut self: Box<Self>) -> Result<BlobInfo, Error> {
-        let Some(check) = self.check.take() else {
-            return Err(Error::io("store a blob")(io::ErrorKind::BrokenPipe.into()));
-        };
-        let (digest, size) = check.finish()?;
-        let target = self.inner.path(&digest)?;
-        self.file = None;
-        fs_err::rename(&self.path, &target).map_err(Error::io(format!("store blob `{digest}`")))?;
-        self.path = PathBuf::new();
+impl Shelf for Arc<Inner> {
+    fn take(&self, written: &Path, digest: &Digest) -> Result<(), Error> {
+        let target = self.path(digest)?;
+        fs_err::rename(written, &target).map_err(Error::io(format!("store blob `{digest}`")))?;
         let stored = fs_err::metadata(&target).map_err(Error::io(format!("look at blob `{digest}`")))?;
-        self.inner.verified.lock().insert(digest.clone(), Stamp::of(&stored));
-        Ok(BlobInfo { digest, size, stored_at: SystemTime::now() })
-    }
-}
-
-impl Drop for LocalIngester {
-    fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty()
-            && let Err(error) = fs_err::remove_file(&self.path)
-        {
-            tracing::debug!(%error, "unfinished blob not removed");
-        }
+        self.verified.lock().insert(digest.clone(), Stamp::of(&stored));
+        Ok(())
     }
 }
