@@ -51,7 +51,8 @@ impl ResultKeys {
         solver: &LlbSolverOptions,
         options: &LayerOptions,
     ) {
-        // Records name layers by their places, which are the same when times of files are rewritten.
+        // Records name layers by their places, which are the same when times of files are rewritten, and for
+        // exporters that compress them otherwise: those for one image are those for all.
         let options = LayerOptions { rewrite: None, ..options.clone() };
         let trees: Vec<(String, ImmutableRef)> = match &result.refs {
             Refs::Single(tree) => {

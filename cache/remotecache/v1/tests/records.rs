@@ -63,6 +63,28 @@ fn documents_have_the_bytes_of_upstream() {
 }
 
 #[test]
+fn images_that_are_compressed_differently_have_the_same_records() {
+    for Recorded { config, cache_layers, inline, image_layers } in recorded() {
+        let with_content = |layer: Descriptor| {
+            let content = Digest::sha256(format!("content of {}", layer.digest));
+            layer.with_annotation("containerd.io/uncompressed", content.as_str())
+        };
+        let layers = cache_layers.into_iter().map(with_content).collect();
+        let records = Records::parse(config.as_bytes(), layers).expect("records");
+        let otherwise: Vec<Descriptor> = image_layers
+            .into_iter()
+            .map(with_content)
+            .map(|layer| Descriptor {
+                media_type: media_type::OCI_LAYER_ZSTD.to_owned(),
+                digest: Digest::sha256(format!("zstd {}", layer.digest)),
+                ..layer
+            })
+            .collect();
+        assert_eq!(text(records.to_inline(&otherwise).expect("results")), inline);
+    }
+}
+
+#[test]
 fn results_are_read_with_their_layers() {
     let Recorded { inline, image_layers, .. } = recorded().pop().expect("linked");
     let read = Records::from_inline(inline.as_bytes(), image_layers.clone()).expect("records");
