@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use buildkit_cache_metadata::{SledOptions, SledStore};
 use buildkit_client_llb::State;
-use buildkit_solver::{CacheKeyStore as _, KeySource as _};
+use buildkit_solver::CacheKeyStore as _;
 use buildkit_solver_sledcachestorage::{PersistentKeyStore, PersistentKeyStoreOptions};
 use buildkit_util_testutil::rounds;
 

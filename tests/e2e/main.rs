@@ -23,6 +23,7 @@ mod graph;
 mod helper;
 mod hostile;
 mod images;
+mod imports;
 mod layers;
 mod layout;
 mod lazy;

@@ -1,6 +1,6 @@
 //! One cache of elsewhere, as the solver asks it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use buildkit_cache_remotecache_v1::Records;
@@ -28,6 +28,10 @@ pub(crate) struct Import {
     results: HashMap<ResultId, ImportedResult>,
     /// What keys were found by: the digest and output behind the one that is folded.
     found: Mutex<HashMap<KeyId, (Digest, OutputIndex)>>,
+    /// Keys whose records were asked for.
+    asked: Mutex<HashSet<KeyId>>,
+    /// Keys whose ways were given out to be kept.
+    kept: Mutex<HashSet<KeyId>>,
 }
 
 /// A result.
@@ -37,10 +41,9 @@ pub(crate) struct ImportedResult {
     created_at: SystemTime,
 }
 
-/// A key that was asked for, with what is to be kept of it.
+/// A key that was asked for and has a result.
 pub(crate) struct FoundKey {
     pub(crate) key: KeyId,
-    pub(crate) links: Vec<(KeyId, Link)>,
     /// How many of the layers its result has, from the lowest.
     pub(crate) layers: usize,
     pub(crate) created_at: SystemTime,
@@ -85,7 +88,14 @@ impl Import {
             }
             ids.push(id);
         }
-        Ok(Self { keys, layers: records.layers.clone(), results, found: Mutex::default() })
+        Ok(Self {
+            keys,
+            layers: records.layers.clone(),
+            results,
+            found: Mutex::default(),
+            asked: Mutex::default(),
+            kept: Mutex::default(),
+        })
     }
 
     pub(crate) fn has(&self, result: &ResultId) -> bool {
@@ -105,16 +115,30 @@ impl Import {
         for (result, other) in self.results.iter().filter(|(_, other)| top.layers.starts_with(&other.layers))
         {
             for key in self.keys.keys_of(result)? {
-                let links = self.backlinks(&key)?;
-                if links.is_empty() && !self.keys.backlinks(&key)?.is_empty() {
-                    // Nobody asked for it.
-                    continue;
+                // What nobody asked for is not kept: it may be made up.
+                let is_found = self.found.lock().contains_key(&key) || self.asked.lock().contains(&key);
+                if is_found {
+                    let (layers, created_at) = (other.layers.len(), other.created_at);
+                    below.push(FoundKey { key, layers, created_at });
                 }
-                let (layers, created_at) = (other.layers.len(), other.created_at);
-                below.push(FoundKey { key, links, layers, created_at });
             }
         }
         Ok(below)
+    }
+
+    /// The ways on which a key was found, as links from parents to keys; each is given once.
+    pub(crate) fn ways_to(&self, key: &KeyId) -> Result<Vec<(KeyId, Link, KeyId)>, StoreError> {
+        let (mut ways, mut pending) = (Vec::new(), vec![key.clone()]);
+        while let Some(key) = pending.pop() {
+            if !self.kept.lock().insert(key.clone()) {
+                continue;
+            }
+            for (parent, link) in self.backlinks(&key)? {
+                pending.push(parent.clone());
+                ways.push((parent, link, key.clone()));
+            }
+        }
+        Ok(ways)
     }
 }
 
@@ -155,7 +179,11 @@ impl KeySource for Import {
     }
 
     fn records(&self, key: &KeyId) -> Result<Vec<Record>, StoreError> {
-        self.keys.records(key)
+        let records = self.keys.records(key)?;
+        if !records.is_empty() {
+            self.asked.lock().insert(key.clone());
+        }
+        Ok(records)
     }
 
     /// The links to a key that was found, as they are here.

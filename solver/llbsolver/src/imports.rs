@@ -137,8 +137,8 @@ impl Imports {
     fn keep(&self, import: &Import, result: &ResultId, trees: &[ImmutableRef]) -> Result<(), StoreError> {
         for found in import.found_below(result)? {
             let Some(tree) = found.layers.checked_sub(1).and_then(|top| trees.get(top)) else { continue };
-            for (parent, link) in found.links {
-                self.inner.local.add_link(&parent, &link, &found.key)?;
+            for (parent, link, key) in import.ways_to(&found.key)? {
+                self.inner.local.add_link(&parent, &link, &key)?;
             }
             let result = ResultId(tree.id().as_str().to_owned());
             self.inner
@@ -254,7 +254,15 @@ mod tests {
     #[test]
     fn keys_are_kept_that_were_asked_for() {
         let selector = Digest::sha256("selector");
-        let import = Import::new(7, &records(&selector)).expect("an import");
+        let mut records = records(&selector);
+        // A source whose result is said to be the lowest layer.
+        let made_up = RemoteRecord {
+            digest: root_key(&Digest::sha256("another source"), Some(0)).0,
+            inputs: Vec::new(),
+            results: records.records[1].results.clone(),
+        };
+        records.records.push(made_up);
+        let import = Import::new(7, &records).expect("an import");
         let source = root_key(&Digest::sha256("source"), Some(0));
         let step = ask(&import, question("step", 0, &source, Some(&selector))).remove(0);
         let result = import.records(&step).expect("an answer").remove(0).result;
@@ -268,5 +276,10 @@ mod tests {
         let last = ask(&import, question("last", 1, &step, None)).remove(0);
         let result = import.records(&last).expect("an answer").remove(0).result;
         assert_eq!(kept(&result), [1, 2]);
+        // The whole way, so that it is found again without the cache.
+        let ways = import.ways_to(&last).expect("an answer");
+        let ends: Vec<_> = ways.iter().map(|(parent, _, key)| (parent, key)).collect();
+        assert_eq!(ends, [(&step, &last), (&source, &step)]);
+        assert_eq!(import.ways_to(&step).expect("an answer"), []);
     }
 }
