@@ -260,13 +260,7 @@ mod tests {
     /// A cache of one layer, and its layer.
     fn cache(store: &LayoutStore, layer: &str) -> (Descriptor, Descriptor) {
         let layer = add(store, OCI_LAYER, layer.as_bytes());
-        let index = Index { schema_version: 2, media_type: OCI_INDEX.to_owned(), ..empty() };
-        let index = Index { manifests: vec![layer.clone()], ..index };
-        (add(store, OCI_INDEX, &to_json(&index)), layer)
-    }
-
-    fn empty() -> Index {
-        serde_json::from_str(r#"{"schemaVersion":2,"manifests":[]}"#).expect("an index")
+        (add(store, OCI_INDEX, &to_json(&Index::new(vec![layer.clone()]))), layer)
     }
 
     #[test]

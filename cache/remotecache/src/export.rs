@@ -45,28 +45,12 @@ impl CacheDocuments {
         let json: Bytes = to_json(&config).into();
         let config = (Descriptor::of(CACHE_CONFIG, &json), json);
         let manifest = if format.image_manifest {
-            let media_type = media_type::OCI_MANIFEST;
-            let json = to_json(&Manifest {
-                schema_version: 2,
-                media_type: media_type.to_owned(),
-                artifact_type: String::new(),
-                config: config.0.clone(),
-                layers,
-                subject: None,
-                annotations: Default::default(),
-            });
-            (Descriptor::of(media_type, &json), json.into())
+            let json = to_json(&Manifest::new(config.0.clone(), layers));
+            (Descriptor::of(media_type::OCI_MANIFEST, &json), json.into())
         } else {
             layers.push(config.0.clone());
             let media_type = if format.oci { media_type::OCI_INDEX } else { media_type::DOCKER_LIST };
-            let json = to_json(&Index {
-                schema_version: 2,
-                media_type: media_type.to_owned(),
-                artifact_type: String::new(),
-                manifests: layers,
-                subject: None,
-                annotations: Default::default(),
-            });
+            let json = to_json(&Index { media_type: media_type.to_owned(), ..Index::new(layers) });
             (Descriptor::of(media_type, &json), json.into())
         };
         Some(Self { config, manifest })

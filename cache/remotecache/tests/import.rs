@@ -42,27 +42,12 @@ impl Fake {
     }
 
     fn manifest(&mut self, config: Descriptor, layers: Vec<Descriptor>) -> Descriptor {
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: media_type::OCI_MANIFEST.to_owned(),
-            artifact_type: String::new(),
-            config,
-            layers,
-            subject: None,
-            annotations: Default::default(),
-        };
+        let manifest = Manifest::new(config, layers);
         self.add(media_type::OCI_MANIFEST, to_json(&manifest))
     }
 
     fn index(&mut self, manifests: Vec<Descriptor>) -> Descriptor {
-        let index = Index {
-            schema_version: 2,
-            media_type: media_type::OCI_INDEX.to_owned(),
-            artifact_type: String::new(),
-            manifests,
-            subject: None,
-            annotations: Default::default(),
-        };
+        let index = Index::new(manifests);
         self.add(media_type::OCI_INDEX, to_json(&index))
     }
 

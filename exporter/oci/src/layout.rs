@@ -2,7 +2,7 @@
 
 use buildkit_exporter::Error;
 use buildkit_exporter_containerimage::ComposedImage;
-use buildkit_util_ocispec::{Descriptor, Index, annotation, media_type, to_json};
+use buildkit_util_ocispec::{Descriptor, Index, annotation, to_json};
 use buildkit_util_reference::Reference;
 use serde::Serialize;
 
@@ -39,14 +39,7 @@ pub(crate) fn index(image: &Descriptor, names: &[Reference]) -> Vec<u8> {
     if manifests.is_empty() {
         manifests.push(image.clone());
     }
-    to_json(&Index {
-        schema_version: 2,
-        media_type: media_type::OCI_INDEX.to_owned(),
-        artifact_type: String::new(),
-        manifests,
-        subject: None,
-        annotations: Default::default(),
-    })
+    to_json(&Index::new(manifests))
 }
 
 /// Where a blob is in a layout.

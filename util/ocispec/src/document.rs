@@ -60,6 +60,35 @@ pub struct Index {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Manifest {
+    /// A manifest of OCI.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            artifact_type: String::new(),
+            config,
+            layers,
+            subject: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
+impl Index {
+    /// An index of OCI.
+    pub fn new(manifests: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: media_type::OCI_INDEX.to_owned(),
+            artifact_type: String::new(),
+            manifests,
+            subject: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 /// The file `oci-layout` of an image layout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {

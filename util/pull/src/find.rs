@@ -227,27 +227,12 @@ mod tests {
             };
             let config = self.add(media_type::OCI_CONFIG, to_json(&image));
             let layer = Descriptor::of(media_type::OCI_LAYER, b"layer");
-            let manifest = Manifest {
-                schema_version: 2,
-                media_type: media_type::OCI_MANIFEST.to_owned(),
-                artifact_type: String::new(),
-                config,
-                layers: vec![layer; layers],
-                subject: None,
-                annotations: Default::default(),
-            };
+            let manifest = Manifest::new(config, vec![layer; layers]);
             self.add(media_type::OCI_MANIFEST, to_json(&manifest))
         }
 
         fn index(&mut self, manifests: Vec<Descriptor>) -> Descriptor {
-            let index = Index {
-                schema_version: 2,
-                media_type: media_type::OCI_INDEX.to_owned(),
-                artifact_type: String::new(),
-                manifests,
-                subject: None,
-                annotations: Default::default(),
-            };
+            let index = Index::new(manifests);
             self.add(media_type::OCI_INDEX, to_json(&index))
         }
 

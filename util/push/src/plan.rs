@@ -113,27 +113,12 @@ mod tests {
 
     fn manifest(store: &MemoryStore, layers: Vec<Descriptor>) -> Descriptor {
         let config = add(store, media_type::OCI_CONFIG, format!("{{\"n\":{}}}", layers.len()).as_bytes());
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: media_type::OCI_MANIFEST.to_owned(),
-            artifact_type: String::new(),
-            config,
-            layers,
-            subject: None,
-            annotations: Default::default(),
-        };
+        let manifest = Manifest::new(config, layers);
         add(store, media_type::OCI_MANIFEST, &to_json(&manifest))
     }
 
     fn index(store: &MemoryStore, manifests: Vec<Descriptor>) -> Descriptor {
-        let index = Index {
-            schema_version: 2,
-            media_type: media_type::OCI_INDEX.to_owned(),
-            artifact_type: String::new(),
-            manifests,
-            subject: None,
-            annotations: Default::default(),
-        };
+        let index = Index::new(manifests);
         add(store, media_type::OCI_INDEX, &to_json(&index))
     }
 
