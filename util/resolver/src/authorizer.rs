@@ -6,62 +6,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_session::{SessionCaller, SessionGroup, SessionManager};
-use buildkit_session_auth::{
-    Credentials, PublicKey, Salt, Token, TokenRequest, credentials, fetch_token, token_authority,
-    verify_token_authority,
-};
-use buildkit_util_cachedigest::Digest;
+use buildkit_session_auth::{Credentials, Token, TokenRequest, credentials, fetch_token};
 use parking_lot::Mutex;
 use reqwest::Client;
 use reqwest::header::HeaderValue;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::Limits;
 use crate::challenge::{Bearer, Challenge};
 use crate::error::{Attempt, Error};
+use crate::identity::{Identities, Identity, MAX_ENTRIES, Owner};
 use crate::scope::Scopes;
 use crate::token::{CLIENT_ID, Fetch, PlainRealms, check_realm};
-
-/// How long it is believed who a session is; some stores give passwords that are good for five minutes.
-const KNOWN: Duration = Duration::from_secs(4 * 60 + 50);
-/// Entries of each list; names come from clients and registries.
-const MAX_ENTRIES: usize = 4096;
-
-/// Whom a token was made for.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Owner {
-    /// Anybody.
-    Anonymous,
-    /// Those who have this key.
-    Authority(PublicKey),
-    /// Those who have these credentials, by their digest.
-    Password(Digest),
-    /// One session, by its number: ids are chosen by clients.
-    Session(u64),
-}
-
-/// A session's user at one registry.
-#[derive(Clone)]
-struct Identity {
-    owner: Owner,
-    /// What tokens are fetched with here; the client fetches them if there are none.
-    user: Option<Credentials>,
-}
-
-struct Known {
-    identity: Identity,
-    until: Instant,
-    /// Tells a session from a later one of the same id.
-    session: CancellationToken,
-}
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct TokenKey {
@@ -111,15 +73,12 @@ impl Place {
 struct State {
     /// What registries want to see.
     challenges: HashMap<Place, Challenge>,
-    identities: HashMap<(String, String), Known>,
     tokens: HashMap<TokenKey, Slot>,
 }
 
 pub(crate) struct Authorizer {
     sessions: SessionManager,
-    salt: Salt,
-    /// Sessions that did not prove whose they are.
-    sessions_seen: AtomicU64,
+    identities: Identities,
     state: Mutex<State>,
 }
 
@@ -167,7 +126,7 @@ impl From<Error> for Failed {
 
 impl Authorizer {
     pub(crate) fn new(sessions: SessionManager) -> Self {
-        Self { sessions, salt: Salt::random(), sessions_seen: AtomicU64::new(0), state: Mutex::default() }
+        Self { sessions, identities: Identities::new(), state: Mutex::default() }
     }
 
     /// What a registry was found to want.
@@ -279,58 +238,9 @@ impl Authorizer {
         caller: SessionCaller,
         stale: Option<&HeaderValue>,
     ) -> Result<Shown, Failed> {
-        let identity = self.identity(asking, &caller, stale.is_some()).await?;
+        let identity = self.identities.of(&caller, asking.host, stale.is_some()).await;
+        let identity = identity.map_err(|source| session(asking, source))?;
         Ok(self.token(asking, bearer, &identity, Some(&caller), stale).await?)
-    }
-
-    /// Who a session is at a registry. It has to prove it.
-    async fn identity(
-        &self,
-        asking: &Asking<'_>,
-        caller: &SessionCaller,
-        is_doubtful: bool,
-    ) -> Result<Identity, Error> {
-        let key = (asking.host.to_owned(), caller.id().to_owned());
-        if let Some(known) = self.state.lock().identities.get(&key)
-            && known.until > Instant::now()
-            && known.session == *caller.closed()
-            // A password may have been changed.
-            && !(is_doubtful && known.identity.user.is_some())
-        {
-            return Ok(known.identity.clone());
-        }
-        let failed = |source| session(asking, source);
-        let identity = match token_authority(caller, asking.host, &self.salt).await.map_err(failed)? {
-            Some(key) => {
-                // One that has tokens but proves nothing shares them with nobody.
-                let proof = verify_token_authority(caller, asking.host, &self.salt, &key).await;
-                let owner = match proof {
-                    Ok(true) => Owner::Authority(key),
-                    _ => Owner::Session(self.sessions_seen.fetch_add(1, Ordering::Relaxed)),
-                };
-                Identity { owner, user: None }
-            }
-            None => {
-                let user = credentials(caller, asking.host).await.map_err(failed)?;
-                let owner = if user.is_anonymous() {
-                    Owner::Anonymous
-                } else {
-                    let text = format!("{}\0{}", user.username, user.secret);
-                    Owner::Password(Digest::sha256(text))
-                };
-                Identity { owner, user: Some(user) }
-            }
-        };
-        let (until, session) = (Instant::now() + KNOWN, caller.closed().clone());
-        let mut state = self.state.lock();
-        if state.identities.len() >= MAX_ENTRIES {
-            state.identities.retain(|_, known| known.until > Instant::now() && !known.session.is_cancelled());
-            if state.identities.len() >= MAX_ENTRIES {
-                state.identities.clear();
-            }
-        }
-        state.identities.insert(key, Known { identity: identity.clone(), until, session });
-        Ok(identity)
     }
 
     async fn token(

@@ -15,8 +15,9 @@ use crate::error::{Attempt, Error, one_line};
 use crate::hosts::host_of;
 use crate::limited::Permit;
 use crate::link::{Call, Link};
-use crate::repository::{Shared, Walk, accept, check_digest, tail_of};
+use crate::repository::{accept, check_digest, tail_of};
 use crate::retry::Budget;
+use crate::walk::{Shared, Walk};
 
 /// Bytes that make a try count as a success, though it broke in the end.
 const PROGRESS: u64 = 4 << 20;
