@@ -58,7 +58,8 @@ fn damage(store: &LocalStore, digest: &Digest, change: impl FnOnce(&mut Vec<u8>)
 fn b_10_damage_is_found_at_the_next_use() {
     let dir = tempfile::tempdir().expect("temp dir");
     let content = vec![b'x'; 1 << 20];
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Change = fn(&mut Vec<u8>);
+    let damages: [(&str, Change); 4] = [
         ("one bit", |content| content[700_000] ^= 0x10),
         ("cut", |content| content.truncate(content.len() / 2)),
         ("zeros", |content| content[4096..8192].fill(0)),
