@@ -38,8 +38,8 @@ pub fn copy_tree(source: &Path, target: &Path) -> io::Result<()> {
             copy_file(&from, &stat, &to)?;
         }
     }
-    // When nothing is put into them any more.
-    for (from, stat, to) in &dirs {
+    // When nothing is put into them any more, and what is in them first: they may not be entered afterwards.
+    for (from, stat, to) in dirs.iter().rev() {
         copy_metadata(from, stat, to)?;
         set_times(to, stat)?;
     }
