@@ -120,7 +120,7 @@ fn b_10_damaged_blobs_are_never_passed_on() {
 #[test]
 fn blobs_are_got_from_the_daemon() {
     // Nothing collects them when the disk of the machine is full.
-    let options = DaemonOptions::new().config("[worker.oci]\ngc = false");
+    let options = DaemonOptions::new().flag("--oci-worker-gc=false");
     let (sandbox, registry) = (Sandbox::with(options), Registry::start());
     let layer = Layer::new().file("a", 0o644, "text\n".repeat(300_000)).uncompressed();
     let pushed = Image::new("linux/amd64", &[layer], json!({}));

@@ -228,7 +228,7 @@ async fn b_17_a_line_breaks() {
     for round in 0..rounds() {
         let bytes = noise(round as u64, 3 << 20);
         let blob = layer(&bytes);
-        let line = Cutting::of(&registry.host(), (1 + round % 8) << 18, 3).await;
+        let line = Cutting::of(&registry.host(), (1 + round % 5) << 18, 3).await;
         let to = repository(&all, &format!("{}/a/b", line.host()), Access::Push);
         to.push_blob(&blob, &provider_of(&bytes), &[], |_| {}).await.expect("pushed");
         assert_eq!(line.cuts.swap(3, Ordering::SeqCst), 0);
