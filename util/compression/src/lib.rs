@@ -6,6 +6,7 @@
 //! asks for without a limit.
 #![forbid(unsafe_code)]
 
+mod codes;
 mod decode;
 mod deflate;
 mod encode;
