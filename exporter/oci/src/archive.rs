@@ -5,10 +5,9 @@ use async_trait::async_trait;
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_exporter_containerimage::Committed;
 use buildkit_session_filesync::{Error as SyncError, FileWriter};
+use buildkit_util_archive::{Error as TarError, Header, Time, encode_header, kind};
 use buildkit_util_cachedigest::{Digest, Digester};
 use buildkit_util_contentutil::{Error as BlobError, Provider};
-use buildkit_util_fsutil::types::Stat;
-use buildkit_util_fsutil::{mode, tar_header};
 use buildkit_util_ocispec::{Descriptor, Layout, to_json};
 use buildkit_util_reference::Reference;
 use bytes::Bytes;
@@ -25,6 +24,9 @@ pub(crate) enum ArchiveError {
     /// A blob cannot be read.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// An entry cannot be expressed.
+    #[error(transparent)]
+    Entry(#[from] TarError),
     /// What was read is not the blob.
     #[error("unexpected digest {found} of blob {expected}")]
     Digest {
@@ -45,6 +47,7 @@ impl Classify for ArchiveError {
     fn kind(&self) -> Kind {
         match self {
             Self::Blob(error) => error.kind(),
+            Self::Entry(error) => error.kind(),
             Self::Digest { .. } | Self::Size(_) => Kind::DataLoss,
             Self::Client(error) => error.kind(),
         }
@@ -122,14 +125,16 @@ impl Archive {
                 Content::Bytes(bytes) => bytes.len() as u64,
                 Content::Blob(blob) => blob.size,
             };
-            let kind = if matches!(entry.content, Content::Directory) { mode::DIR } else { 0 };
-            let header = tar_header(&Stat {
-                path: entry.path.clone(),
-                mode: entry.mode | kind,
+            let is_directory = matches!(entry.content, Content::Directory);
+            let header = Header {
+                kind: if is_directory { kind::DIRECTORY } else { kind::REGULAR },
+                name: entry.path.clone().into_bytes(),
+                mode: entry.mode.into(),
                 size: i64::try_from(size).unwrap_or(i64::MAX),
-                ..Stat::default()
-            });
-            sink.put(header.into()).await?;
+                mtime: Some(Time::default()),
+                ..Header::default()
+            };
+            sink.put(encode_header(&header)?.into()).await?;
             match &entry.content {
                 Content::Directory => {}
                 Content::Bytes(bytes) => sink.put(bytes.clone()).await?,

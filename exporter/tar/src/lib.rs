@@ -3,6 +3,8 @@
 //! The options are those of the local exporter. Several platforms are directories of one archive.
 #![forbid(unsafe_code)]
 
+mod archive;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use buildkit_exporter_local::{TreeOptions, in_directories, open_trees};
 use buildkit_session::LOOKUP_WAIT;
 use buildkit_session_filesync::{Error as SyncError, copy_file_writer};
 use buildkit_util_appcontext::spawn_blocking;
-use buildkit_util_fsutil::{FileSystem, write_tar};
+use buildkit_util_fsutil::FileSystem;
 
 /// The exporter `tar`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +87,7 @@ impl Instance {
         let mut writer = copy_file_writer(&caller, &BTreeMap::new(), self.index).map_err(failed)?;
         let part = cx.progress.start("sending tarball");
         let written = spawn_blocking(move || {
-            let result = write_tar(fs.as_ref(), &mut writer, |_| true);
+            let result = archive::write_tree(fs.as_ref(), &mut writer);
             (writer, result)
         });
         let (writer, written) = written.await.map_err(|error| failed(SyncError::Task(error)))?;

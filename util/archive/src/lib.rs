@@ -32,4 +32,4 @@ pub use header::{Format, Header, Time, kind};
 pub use layer::{WriteOptions, write_layer};
 pub use parse::description_size;
 pub use reader::{Chunk, Reader};
-pub use writer::Writer;
+pub use writer::{Writer, encode_header};

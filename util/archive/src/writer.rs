@@ -27,8 +27,7 @@ impl<W: Write> Writer<W> {
     /// When no format can express the entry, the one before is not complete, or `out` fails.
     pub fn entry(&mut self, header: &Header) -> Result<(), Error> {
         self.pad()?;
-        let blocks = encode(header)
-            .map_err(|reason| Error::Unencodable { path: OsStr::from_bytes(&header.name).into(), reason })?;
+        let blocks = encode_header(header)?;
         self.out.write_all(&blocks).map_err(Error::Write)?;
         let has_content = !is_header_only(header.kind) && header.kind != crate::kind::PAX_GLOBAL;
         self.left = if has_content { u64::try_from(header.size).unwrap_or(0) } else { 0 };
@@ -63,6 +62,16 @@ impl<W: Write> Writer<W> {
         let padding = std::mem::take(&mut self.padding);
         self.out.write_all(&[0; BLOCK][..padding]).map_err(Error::Write)
     }
+}
+
+/// The blocks before the content of an entry, which is filled up with zeros to whole blocks of 512 bytes. An archive
+/// ends with two blocks of zeros.
+///
+/// # Errors
+/// When no format can express the entry.
+pub fn encode_header(header: &Header) -> Result<Vec<u8>, Error> {
+    encode(header)
+        .map_err(|reason| Error::Unencodable { path: OsStr::from_bytes(&header.name).into(), reason })
 }
 
 fn misused(what: &'static str) -> Error {

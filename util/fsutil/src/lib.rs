@@ -2,8 +2,8 @@
 //!
 //! A [`FileSystem`] is a tree that can be walked and read: a directory ([`DirFs`]), part of one
 //! ([`FilterFs`]), or several put together ([`SubDirFs`], [`MergeFs`], [`StaticFs`]). [`send()`] offers
-//! one to a peer, [`receive()`] makes a directory equal to what a peer offers and asks for the content
-//! of changed files only, and [`write_tar`] writes one as a tar archive.
+//! one to a peer, and [`receive()`] makes a directory equal to what a peer offers and asks for the content
+//! of changed files only.
 //!
 //! Nothing here depends on what carries the packets. File work is synchronous and runs on the
 //! blocking pool; a peer is never trusted: whatever it sends, nothing outside of the destination is
@@ -25,7 +25,6 @@ pub mod mode;
 mod receive;
 mod send;
 mod stat;
-mod tar;
 mod validate;
 
 pub use buildkit_util_fsutil_types as types;
@@ -40,5 +39,4 @@ pub use fs::{Entry, FileSystem, Walk, walk_all};
 pub use receive::{METADATA_FILE, MetadataFilter, ReceiveOptions, receive};
 pub use send::{Progress, SendOptions, send};
 pub use stat::{is_settable_xattr, stat_of};
-pub use tar::{tar_header, write_tar};
 pub use validate::{HardlinkCheck, HardlinkReset, Validator, compare_paths};
