@@ -89,8 +89,9 @@ struct Item<L> {
     results: Vec<ExportResult<L>>,
 }
 
-/// Walks everything that leads to some keys, as the `stores` that the build looked into know them. Time and memory grow with the number of keys and links;
-/// links that would make a circle are left out, and so is a key that has no way from each input.
+/// Walks everything that leads to some keys, as the `stores` that the build looked into know them. Time and memory
+/// grow with the number of keys and links; links that would make a circle are left out, and so is a key that has no
+/// way from each input.
 ///
 /// # Errors
 /// Those of `source`. A store that fails counts as empty.
