@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 use crate::import::{Import, import_of};
 
 /// The caches that running builds have opened. It finds their results, for whoever has been told of one; their
-/// keys are told by [`Registration::keys`], for the build that opened them. Clones are the same.
+/// keys are told by `Registration::keys`, for the build that opened them. Clones are the same.
 #[derive(Clone)]
 pub struct Imports {
     inner: Arc<Inner>,
