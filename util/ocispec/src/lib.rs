@@ -8,12 +8,14 @@
 #![forbid(unsafe_code)]
 
 mod descriptor;
+mod docker;
 mod document;
 mod json;
 pub mod media_type;
 mod platform;
 
 pub use descriptor::{Descriptor, annotation};
+pub use docker::{DockerConfig, DockerImage, DockerRootFs, Empty, Healthcheck, Set};
 pub use document::{
     Config, Document, DocumentError, History, Image, Index, Layout, MAX_MANIFEST, Manifest, RootFs,
 };
