@@ -30,3 +30,19 @@ impl From<OptionError> for RemoteError {
         Self::new(Kind::InvalidArgument, error.0)
     }
 }
+
+/// An error of the user's making.
+pub(crate) fn invalid(text: impl fmt::Display) -> RemoteError {
+    OptionError::new(text).into()
+}
+
+/// Says what failed with an error; its details stay.
+pub(crate) fn doing(what: &str, mut error: RemoteError) -> RemoteError {
+    error.message = format!("{what}: {}", error.message);
+    error
+}
+
+/// A graph that cannot be written.
+pub(crate) fn malformed(error: buildkit_client_llb::Error) -> RemoteError {
+    RemoteError::from_error(&error)
+}

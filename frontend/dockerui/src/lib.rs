@@ -9,8 +9,21 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod archive;
+mod build;
+mod client;
+mod context;
+mod entrypoint;
 mod error;
+mod input_metadata;
+mod named;
 mod options;
+mod requests;
 
+pub use build::PlatformBuild;
+pub use client::DockerUi;
+pub use entrypoint::EntryPoint;
 pub use error::OptionError;
+pub use named::{ContextRequest, LateDirectory, NamedContext, NamedTree};
 pub use options::{Attestations, BUILD_ARG_PREFIX, NoCache, Options, UlimitOption};
+pub use requests::{Subrequest, answered, describe_requests};
