@@ -5,7 +5,7 @@ use buildkit_frontend_gateway_client::{MetaRequest, RemoteError};
 use buildkit_solver_pb as pb;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_ocispec::{DockerImage, Platform};
-use buildkit_util_reference::Reference;
+use buildkit_util_reference::{ParseError, Reference};
 
 use crate::DockerUi;
 use crate::context::{DOWNLOAD, git_context};
@@ -164,7 +164,11 @@ impl NamedContext<'_> {
             invalid(format!("could not parse oci-layout reference {what:?}: {error}"))
         };
         let digest = Reference::parse(name)
-            .map_err(|error| unread(name, &error))?
+            .map_err(|error| match error {
+                // The name of a store is no repository, so nothing is put before it.
+                ParseError::UpperCase(_) => unread(name, &"repository name must be lowercase"),
+                error => unread(name, &error),
+            })?
             .digest()
             .cloned()
             .ok_or_else(|| invalid(format!("oci-layout reference {name:?} has no digest")))?;
