@@ -1,10 +1,8 @@
-use buildkit_client_llb::{Local, MarshalOptions, State, copy, git, http, local, scratch};
+use buildkit_client_llb::{Local, State, copy, git, http, local, scratch};
 use buildkit_frontend_dockerfile_dfgitutil::{GitRef, MTime};
-use buildkit_frontend_gateway_client::{FileRange, MetaRequest, ReadFile, RemoteError};
+use buildkit_frontend_gateway_client::{FileRange, ReadFile, RemoteError};
 use buildkit_frontend_gateway_pb::caps::FRONTEND_INPUTS;
-use buildkit_solver_pb::{Op, SourceOp, op};
 use buildkit_util_gopath::join;
-use prost::Message;
 
 use crate::archive::is_archive;
 use crate::client::internal;
@@ -38,8 +36,6 @@ pub(crate) struct BuildContext {
     pub(crate) dockerfile_local_name: String,
     /// Path of the Dockerfile in its tree.
     pub(crate) filename: String,
-    /// What a context that is no directory of the user comes from.
-    pub(crate) source: Option<SourceOp>,
 }
 
 impl DockerUi {
@@ -56,7 +52,6 @@ impl DockerUi {
             local_name: CONTEXT.to_owned(),
             dockerfile_local_name: forced.unwrap_or(DOCKERFILE).to_owned(),
             filename: self.option("filename").unwrap_or(DOCKERFILE_NAME).to_owned(),
-            source: None,
         };
         let key = self.option("contextkey").unwrap_or(CONTEXT);
         let name = self.option(key).unwrap_or_default();
@@ -65,8 +60,6 @@ impl DockerUi {
             self.option(&format!("{BUILD_ARG_PREFIX}SOURCE_DATE_EPOCH")).filter(|epoch| !epoch.is_empty());
         if let Some(tree) = git_context(name, keep_git == Some(true), times.is_some()) {
             let tree = tree?;
-            let failed = |error| doing("failed to derive git source op", error);
-            context.source = Some(source_of(&tree).map_err(failed)?);
             context.dockerfile = Some(tree.clone());
             context.tree = Some(tree);
         } else if is_web(name) {
@@ -93,8 +86,6 @@ impl DockerUi {
     /// A Dockerfile of the web, or an archive with one and all that it needs.
     async fn take_download(&self, context: &mut BuildContext, url: &str) -> Result<(), RemoteError> {
         let download = internal(http(url).filename(DOWNLOAD), "load remote build context").state();
-        let failed = |error| doing("failed to derive http source op", error);
-        context.source = Some(source_of(&download).map_err(failed)?);
         let solved = self.solve(&download, false).await;
         let solved = solved.map_err(|error| doing("failed to resolve httpcontext", error))?;
         let range = FileRange { offset: 0, length: HEADER };
@@ -128,23 +119,6 @@ impl DockerUi {
             .exclude(ignored)
             .shared_key_hint(&context.local_name);
         Ok(adjust(internal(directory, "load build context")).state())
-    }
-
-    /// The operation that the context comes from, if it is neither a directory of the user nor a graph: what
-    /// `SOURCE_DATE_EPOCH=context` is about.
-    ///
-    /// # Errors
-    /// When the context cannot be found.
-    pub async fn context_source(&self) -> Result<Option<&SourceOp>, RemoteError> {
-        Ok(self.build_context().await?.source.as_ref())
-    }
-
-    /// What the question for the metadata of [`context_source`](Self::context_source) is to look like.
-    pub fn context_source_request() -> MetaRequest {
-        MetaRequest {
-            log_name: "[internal] resolve main build context metadata".to_owned(),
-            ..MetaRequest::default()
-        }
     }
 }
 
@@ -184,18 +158,4 @@ pub(crate) fn git_context(
 
 pub(crate) fn is_web(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
-}
-
-/// The only source operation of a graph.
-fn source_of(tree: &State) -> Result<SourceOp, RemoteError> {
-    let definition = tree.marshal(&MarshalOptions::new()).map_err(malformed)?;
-    let mut sources = definition.def.iter().filter_map(|data| match Op::decode(data.as_ref()).ok()?.op? {
-        op::Op::Source(source) => Some(source),
-        _ => None,
-    });
-    match (sources.next(), sources.next()) {
-        (Some(source), None) => Ok(source),
-        (None, _) => Err(invalid("state did not marshal to a source op")),
-        (Some(_), Some(_)) => Err(invalid("state marshaled to multiple source ops")),
-    }
 }
