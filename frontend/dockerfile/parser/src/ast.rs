@@ -1,4 +1,4 @@
-use crate::{Heredoc, Position, Range, SourceMap};
+use crate::{Directive, Heredoc, Position, Range, SourceMap};
 
 /// What a Dockerfile says, line by line, before anything is expanded or checked for its meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,6 +7,8 @@ pub struct Ast {
     pub nodes: Vec<Node>,
     /// The character that escapes and that continues lines: `\`, or what the directive `escape` says.
     pub escape_token: char,
+    /// The comments at the top that say how to read the file.
+    pub directives: Vec<Directive>,
     /// What is tolerated, but should be mended.
     pub warnings: Vec<Warning>,
 }
@@ -94,5 +96,16 @@ impl Node {
     /// Where in the file the byte `offset` of [`Node::original`] is.
     pub fn position(&self, offset: usize) -> Position {
         self.source.position(offset)
+    }
+}
+
+impl Warning {
+    pub(crate) fn empty_continuation(instruction: &str, line: u32) -> Self {
+        Self {
+            short: format!("Empty continuation line found in: {instruction}"),
+            detail: vec!["Empty continuation lines will become errors in a future release".to_owned()],
+            url: "https://docs.docker.com/go/dockerfile/rule/no-empty-continuation/",
+            range: Range::line(line),
+        }
     }
 }

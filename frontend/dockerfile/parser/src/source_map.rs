@@ -9,13 +9,11 @@ pub struct SourceMap {
 
 impl SourceMap {
     /// Tells that the bytes from `offset` on, which is behind all pieces so far, begin at `position`.
-    #[expect(dead_code, reason = "the parser that fills it follows")]
     pub(crate) fn push(&mut self, offset: usize, position: Position) {
         self.pieces.push((offset, position));
     }
 
     /// The map of the text that begins at `start` of this one's.
-    #[expect(dead_code, reason = "the parser that fills it follows")]
     pub(crate) fn from(&self, start: usize) -> Self {
         let first = (0, self.position(start));
         let rest = self.pieces.iter().filter(|(at, _)| *at > start).map(|(at, place)| (at - start, *place));
