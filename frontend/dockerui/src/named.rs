@@ -1,6 +1,7 @@
 use buildkit_client_llb::{Constrained, Differ, Late, Local, State, http, image, local, oci_layout, scratch};
 use buildkit_client_llb_sourceresolver::LayoutStore;
 use buildkit_exporter_containerimage_exptypes::platform_id;
+use buildkit_frontend_dockerfile_shell::quoted;
 use buildkit_frontend_gateway_client::{MetaRequest, RemoteError};
 use buildkit_solver_pb as pb;
 use buildkit_util_cachedigest::Digest;
@@ -161,7 +162,7 @@ impl NamedContext<'_> {
 
     async fn load_layout(&self, name: &str) -> Result<NamedTree, RemoteError> {
         let unread = |what: &str, error: &dyn std::fmt::Display| {
-            invalid(format!("could not parse oci-layout reference {what:?}: {error}"))
+            invalid(format!("could not parse oci-layout reference {}: {error}", quoted(what)))
         };
         let digest = Reference::parse(name)
             .map_err(|error| match error {
@@ -171,7 +172,7 @@ impl NamedContext<'_> {
             })?
             .digest()
             .cloned()
-            .ok_or_else(|| invalid(format!("oci-layout reference {name:?} has no digest")))?;
+            .ok_or_else(|| invalid(format!("oci-layout reference {} has no digest", quoted(name))))?;
         let store = store_id(name);
         // The store is the client's: the name is only shown.
         let shown = Reference::parse(&self.name)

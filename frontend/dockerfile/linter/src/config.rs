@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use buildkit_errdefs::{Classify, Kind};
+use buildkit_frontend_dockerfile_shell::quoted;
 
 /// What a linter heeds, as `# check=…` in a file or the build argument `BUILDKIT_DOCKERFILE_CHECK` says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,10 +47,14 @@ impl RuleSet {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// There is no such option, or it has no value.
-    #[error("invalid check option {0:?}")]
+    #[error("invalid check option {}", quoted(.0))]
     Option(String),
     /// The value of `error` is no truth value.
-    #[error("failed to parse check option {option:?}: strconv.ParseBool: parsing {value:?}: invalid syntax")]
+    #[error(
+        "failed to parse check option {}: strconv.ParseBool: parsing {}: invalid syntax",
+        quoted(.option),
+        quoted(.value)
+    )]
     Bool {
         /// The whole option.
         option: String,

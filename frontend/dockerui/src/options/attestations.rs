@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use buildkit_frontend_dockerfile_shell::quoted;
+
 use super::gotext::csv_fields;
 use crate::OptionError;
 
@@ -22,7 +24,7 @@ pub(crate) fn attestations(opts: &BTreeMap<String, String>) -> Result<Attestatio
                 attrs.insert("generator".to_owned(), "docker/buildkit-syft-scanner:stable-1".to_owned())
             }
             "provenance" => attrs.insert("version".to_owned(), "v1".to_owned()),
-            other => return Err(OptionError::new(format!("unknown attestation type {other:?}"))),
+            other => return Err(OptionError::new(format!("unknown attestation type {}", quoted(other)))),
         };
         if !value.is_empty() {
             let fields =

@@ -1,5 +1,7 @@
 //! Texts that options have in Go's forms, with Go's words for what is wrong.
 
+use buildkit_frontend_dockerfile_shell::quoted;
+
 use crate::OptionError;
 
 /// `strconv.ParseInt`.
@@ -19,7 +21,7 @@ fn number<T, E>(function: &str, text: &str, digits: &str, parsed: Result<T, E>) 
         Ok(number) if is_number => Ok(number),
         _ => {
             let reason = if is_number { "value out of range" } else { "invalid syntax" };
-            Err(OptionError::new(format!("strconv.{function}: parsing {text:?}: {reason}")))
+            Err(OptionError::new(format!("strconv.{function}: parsing {}: {reason}", quoted(text))))
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use buildkit_client_llb::{LinuxResources, Network, ResolveMode};
 use buildkit_frontend_dockerfile_linter as linter;
+use buildkit_frontend_dockerfile_shell::quoted;
 use buildkit_frontend_gateway_client::{BuildOpts, CacheImport};
 use buildkit_solver_pb::caps::FILE_BASE;
 use buildkit_util_ocispec::Platform;
@@ -204,7 +205,7 @@ fn cache_imports(json: &str, images: &str) -> Result<Vec<CacheImport>, OptionErr
     let mut imports = Vec::new();
     if !json.is_empty() {
         let entries: Option<Vec<CacheEntry>> = serde_json::from_str(json).map_err(|error| {
-            OptionError::new(error).doing(&format!("failed to unmarshal cache-imports ({json:?})"))
+            OptionError::new(error).doing(&format!("failed to unmarshal cache-imports ({})", quoted(json)))
         })?;
         imports.extend(entries.into_iter().flatten().map(|entry| CacheImport {
             kind: entry.kind.unwrap_or_default(),

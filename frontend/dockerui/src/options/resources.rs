@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use buildkit_client_llb::LinuxResources;
+use buildkit_frontend_dockerfile_shell::quoted;
 
 use super::gotext::{parse_int, parse_uint};
 use crate::OptionError;
@@ -66,9 +67,12 @@ fn check_cpuset(text: &str) -> Result<(), OptionError> {
             }
         };
         match highest {
-            None => return Err(OptionError::new(format!("invalid cpuset {kind} {part:?}"))),
+            None => return Err(OptionError::new(format!("invalid cpuset {kind} {}", quoted(part)))),
             Some(highest) if highest > MAX_CPU => {
-                return Err(OptionError::new(format!("cpuset {kind} {part:?} exceeds maximum {MAX_CPU}")));
+                return Err(OptionError::new(format!(
+                    "cpuset {kind} {} exceeds maximum {MAX_CPU}",
+                    quoted(part)
+                )));
             }
             Some(_) => {}
         }

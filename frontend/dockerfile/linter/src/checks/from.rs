@@ -1,4 +1,4 @@
-use buildkit_frontend_dockerfile_shell::Expansion;
+use buildkit_frontend_dockerfile_shell::{Expansion, quoted};
 use buildkit_util_reference::Reference;
 
 use super::{broken, suggestion};
@@ -47,7 +47,8 @@ pub fn constant_platform(
 ) -> Option<Violation> {
     let is_constant = expanded.matched.is_empty() && expanded.unmatched.is_empty();
     let is_meant = stage.contains(os) || stage.contains(architecture);
-    let message = || format!("FROM --platform flag should not use constant value {:?}", expanded.result);
+    let message =
+        || format!("FROM --platform flag should not use constant value {}", quoted(&expanded.result));
     (is_constant && !is_meant).then(|| broken(&rule::FROM_PLATFORM_FLAG_CONST_DISALLOWED, message()))
 }
 
@@ -56,7 +57,9 @@ pub fn constant_platform(
 /// features of their systems.
 pub fn base_image_platform(image: &str, expected: &str, actual: &str) -> Violation {
     let message = format!(
-        "Base image {image} was pulled with platform {actual:?}, expected {expected:?} for current build"
+        "Base image {image} was pulled with platform {}, expected {} for current build",
+        quoted(actual),
+        quoted(expected)
     );
     broken(&rule::INVALID_BASE_IMAGE_PLATFORM, message)
 }

@@ -1,3 +1,4 @@
+use buildkit_frontend_dockerfile_shell::quoted;
 use buildkit_util_gopath::clean;
 use buildkit_util_patternmatcher::PatternMatcher;
 
@@ -58,14 +59,16 @@ pub fn legacy_key_value_format(keyword: &str) -> Violation {
 pub fn secret_in_arg_or_env(instruction: &str, key: &str) -> Option<Violation> {
     let has =
         |words: &[&str]| key.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)));
-    let message = || format!("Do not use ARG or ENV instructions for sensitive data ({instruction} {key:?})");
+    let message =
+        || format!("Do not use ARG or ENV instructions for sensitive data ({instruction} {})", quoted(key));
     (has(&SECRET) && !has(&HARMLESS)).then(|| broken(&rule::SECRETS_USED_IN_ARG_OR_ENV, message()))
 }
 
 /// For the first `WORKDIR` of a stage, in itself or in stages that it is based on, unless its expanded path is
 /// absolute on the stage's platform. Those of base images' triggers do not count.
 pub fn workdir_relative_path(path: &str) -> Violation {
-    let message = format!("Relative workdir {path:?} can have unexpected results if the base image changes");
+    let message =
+        format!("Relative workdir {} can have unexpected results if the base image changes", quoted(path));
     broken(&rule::WORKDIR_RELATIVE_PATH, message)
 }
 
@@ -81,7 +84,8 @@ pub fn copy_ignored_file(ignored: &PatternMatcher, is_add: bool, path: &str) -> 
         return None;
     }
     let command = if is_add { "Add" } else { "Copy" };
-    let message = || format!("Attempting to {command} file {path:?} that is excluded by .dockerignore");
+    let message =
+        || format!("Attempting to {command} file {} that is excluded by .dockerignore", quoted(&path));
     ignored
         .matches_or_parent_matches(&path)
         .unwrap_or(false)

@@ -1,5 +1,7 @@
 use std::collections::HashSet;
 
+use buildkit_frontend_dockerfile_shell::quoted;
+
 use super::broken;
 use crate::{Violation, rule};
 
@@ -35,7 +37,7 @@ pub fn definition_description(instruction: &str, key: &str) -> Violation {
 /// Once for each stage with a name, in their order, before [`StageNames::add`]; with the file's linter. Names are
 /// in lower case, as stages have them.
 pub fn reserved_stage_name(name: &str) -> Option<Violation> {
-    let message = || format!("Stage name should not use the same name as reserved stage {name:?}");
+    let message = || format!("Stage name should not use the same name as reserved stage {}", quoted(name));
     RESERVED.contains(&name).then(|| broken(&rule::RESERVED_STAGE_NAME, message()))
 }
 
@@ -49,7 +51,7 @@ impl StageNames {
     /// Once for each stage with a name, in their order; with the file's linter. Names are in lower case, as
     /// stages have them.
     pub fn add(&mut self, name: &str) -> Option<Violation> {
-        let message = || format!("Duplicate stage name {name:?}, stage names should be unique");
+        let message = || format!("Duplicate stage name {}, stage names should be unique", quoted(name));
         (!self.seen.insert(name.to_owned())).then(|| broken(&rule::DUPLICATE_STAGE_NAME, message()))
     }
 }
