@@ -54,7 +54,32 @@ pub enum Ulimit {
 }
 
 impl Ulimit {
-    pub(crate) fn name(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Core,
+        Self::Cpu,
+        Self::Data,
+        Self::Fsize,
+        Self::Locks,
+        Self::Memlock,
+        Self::Msgqueue,
+        Self::Nice,
+        Self::Nofile,
+        Self::Nproc,
+        Self::Rss,
+        Self::Rtprio,
+        Self::Rttime,
+        Self::Sigpending,
+        Self::Stack,
+    ];
+
+    /// The resource of this name, such as `nofile`.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|limit| limit.name() == name)
+    }
+
+    /// Name of the resource, such as `nofile`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Core => "core",
             Self::Cpu => "cpu",

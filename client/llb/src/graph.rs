@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -48,6 +48,8 @@ pub(crate) enum Kind {
     },
     /// An op that came from a definition.
     Encoded(Box<EncodedOp>),
+    /// No op: stands for an output that is decided later.
+    Late(OnceLock<Output>),
     /// What the builder was asked for cannot be done.
     Invalid(Error),
 }
@@ -76,8 +78,10 @@ impl Node {
 
     fn take_outputs(&mut self, outputs: &mut Vec<Output>) {
         outputs.append(&mut self.inputs);
-        if let Kind::File(bound) = std::mem::replace(&mut self.kind, Kind::Merge) {
-            Bound::take_outputs(bound, outputs);
+        match std::mem::replace(&mut self.kind, Kind::Merge) {
+            Kind::File(bound) => Bound::take_outputs(bound, outputs),
+            Kind::Late(target) => outputs.extend(target.into_inner()),
+            _ => {}
         }
     }
 
@@ -94,6 +98,17 @@ impl Node {
 impl Output {
     pub(crate) fn first(node: Arc<Node>) -> Self {
         Self { node, index: 0 }
+    }
+
+    /// What a late output stands for; itself if it is none, or is not decided yet.
+    pub(crate) fn decided(&self) -> &Self {
+        let mut output = self;
+        while let Kind::Late(target) = &output.node.kind
+            && let Some(target) = target.get()
+        {
+            output = target;
+        }
+        output
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {

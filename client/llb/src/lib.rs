@@ -26,6 +26,7 @@ mod exec;
 mod file;
 mod git;
 mod graph;
+mod late;
 mod marshal;
 mod marshal_exec;
 mod marshal_file;
@@ -47,6 +48,7 @@ pub use file::{
     mkdir, mkfile, rm, symlink,
 };
 pub use git::{Git, git};
+pub use late::Late;
 pub use marshal::MarshalOptions;
 pub use mount::{CacheSharing, ContentCache, Device, Mount, Secret, Ssh};
 pub use ops::{PassthroughInput, diff, merge, passthrough};

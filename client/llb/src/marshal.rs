@@ -53,6 +53,7 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// A reference to an encoded node.
     pub(crate) fn input(&self, output: &Output) -> pb::Input {
+        let output = output.decided();
         let digest = self.digests.get(&Arc::as_ptr(&output.node)).cloned().unwrap_or_default();
         pb::Input { digest, index: output.index }
     }
@@ -95,6 +96,7 @@ pub(crate) fn wire_index(index: usize) -> i64 {
 
 pub(crate) fn marshal(state: &State, options: &MarshalOptions) -> Result<Definition> {
     let Some(root) = &state.output else { return Ok(Definition::default()) };
+    let root = root.decided();
     let constraints = &options.constraints;
     let mut context = Context {
         constraints,
@@ -109,6 +111,7 @@ pub(crate) fn marshal(state: &State, options: &MarshalOptions) -> Result<Definit
     while let Some((node, next)) = path.last_mut() {
         if let Some(input) = node.inputs.get(*next) {
             *next += 1;
+            let input = input.decided();
             if !context.digests.contains_key(&Arc::as_ptr(&input.node)) {
                 path.push((&input.node, 0));
             }
@@ -146,6 +149,7 @@ fn encode(node: &Node, context: &Context<'_>) -> Result<Encoded> {
     let own = &node.constraints;
     let draft = match &node.kind {
         Kind::Invalid(error) => return Err(error.clone()),
+        Kind::Late(_) => return Err(Error::IncompleteOp { op: "A late state", what: "a tree" }),
         Kind::Encoded(op) => {
             let EncodedOp { digest, data, metadata, .. } = op.as_ref();
             return Ok(Encoded { digest: digest.clone(), data: data.clone(), metadata: metadata.clone() });
@@ -308,20 +312,7 @@ impl Writer {
                         .into_iter()
                         .map(|(digest, locations)| (digest, pb::Locations { locations })),
                 ),
-                infos: self
-                    .maps
-                    .iter()
-                    .map(|map| {
-                        let definition =
-                            map.state.as_ref().map(|state| marshal(state, options)).transpose()?;
-                        Ok(pb::SourceInfo {
-                            filename: map.filename.clone(),
-                            data: map.data.clone(),
-                            definition,
-                            language: map.language.clone(),
-                        })
-                    })
-                    .collect::<Result<_>>()?,
+                infos: self.maps.iter().map(|map| map.to_info(options)).collect::<Result<_>>()?,
             }),
         })
     }

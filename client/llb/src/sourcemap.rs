@@ -3,7 +3,7 @@ use std::sync::Arc;
 use buildkit_solver_pb as pb;
 use bytes::Bytes;
 
-use crate::State;
+use crate::{MarshalOptions, Result, State};
 
 /// A source file that ops are made from, so that messages can show the line that is at fault.
 #[derive(Clone, Debug)]
@@ -32,6 +32,29 @@ impl SourceMap {
             filename: filename.to_owned(),
             language: language.to_owned(),
             data: data.into(),
+        })
+    }
+
+    /// Name of the file.
+    pub fn filename(&self) -> &str {
+        &self.filename
+    }
+
+    /// Content of the file.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// The file as messages carry it, with the definition of the tree that it was read from.
+    ///
+    /// # Errors
+    /// When that tree cannot be marshalled.
+    pub fn to_info(&self, options: &MarshalOptions) -> Result<pb::SourceInfo> {
+        Ok(pb::SourceInfo {
+            filename: self.filename.clone(),
+            data: self.data.clone(),
+            definition: self.state.as_ref().map(|state| state.marshal(options)).transpose()?,
+            language: self.language.clone(),
         })
     }
 

@@ -219,6 +219,17 @@ impl State {
         self.values.platform.as_ref()
     }
 
+    /// The tree of `other` with everything else from this state.
+    #[must_use]
+    pub fn with_tree(&self, other: &Self) -> Self {
+        self.with_output(other.output.clone())
+    }
+
+    /// The environment, in the order in which variables were last set.
+    pub fn get_envs(&self) -> &[(String, String)] {
+        &self.values.env
+    }
+
     /// This state's tree with everything else from `other`.
     #[must_use]
     pub fn reset(&self, other: &Self) -> Self {

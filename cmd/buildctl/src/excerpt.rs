@@ -1,13 +1,6 @@
 //! Source lines that an error is about.
 
-use std::fmt::Write as _;
-
-use buildkit_solver_errdefs::{ParsedDetail, parse};
-use buildkit_solver_pb::{Range, SourceInfo};
-
-/// Lines around the marked ones, in all.
-const CONTEXT_OF_ONE: usize = 4;
-const CONTEXT_OF_MANY: usize = 2;
+use buildkit_solver_errdefs::{ParsedDetail, excerpt, parse};
 
 /// What is printed before an error: excerpts of the sources that it names, and why a policy denied.
 pub(crate) fn of(error: &anyhow::Error) -> String {
@@ -18,7 +11,7 @@ pub(crate) fn of(error: &anyhow::Error) -> String {
     let mut out = String::new();
     for detail in remote.iter().flat_map(|remote| &remote.details) {
         if let Some(ParsedDetail::Source { info, ranges }) = parse(detail) {
-            out.push_str(&excerpt(&info, &ranges).unwrap_or_default());
+            out.push_str(&String::from_utf8_lossy(&excerpt(&info, &ranges)));
         }
     }
     for detail in remote.iter().flat_map(|remote| &remote.details) {
@@ -41,77 +34,9 @@ fn denials(json: &[u8]) -> String {
         .collect()
 }
 
-fn excerpt(info: &SourceInfo, ranges: &[Range]) -> Option<String> {
-    let text = String::from_utf8_lossy(&info.data);
-    let lines: Vec<&str> = text.split('\n').collect();
-    let bounds = |range: &Range| {
-        let line = |p: &Option<buildkit_solver_pb::Position>| p.as_ref().map_or(0, |p| p.line);
-        let start = line(&range.start);
-        (usize::try_from(start).unwrap_or(0), usize::try_from(line(&range.end).max(start)).unwrap_or(0))
-    };
-    let first = ranges.iter().map(|range| bounds(range).0).min()?;
-    let last = ranges.iter().map(|range| bounds(range).1).max()?.min(lines.len());
-    if first < 1 || first > lines.len() {
-        return None;
-    }
-    // Lines are added on both sides in turn; a side that has none counts as if it had.
-    let (mut start, mut end) = (first, last);
-    let context = if start == end { CONTEXT_OF_ONE } else { CONTEXT_OF_MANY };
-    let mut added = 0;
-    while added < context {
-        if start > 1 {
-            start -= 1;
-            added += 1;
-        }
-        if end != lines.len() {
-            end += 1;
-            added += 1;
-        }
-        added += 1;
-    }
-    let mut out = format!("{}:{first}\n--------------------\n", info.filename);
-    for number in start..=end {
-        let is_marked = ranges.iter().map(bounds).any(|(a, b)| a <= number && number <= b);
-        let mark = if is_marked { ">>>" } else { "   " };
-        let line = lines.get(number - 1).copied().unwrap_or_default();
-        let _ = writeln!(out, " {number:3} | {mark} {line}");
-    }
-    out.push_str("--------------------\n");
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buildkit_solver_pb::Position;
-
-    fn range(start: i32, end: i32) -> Range {
-        let at = |line| Some(Position { line, character: 0 });
-        Range { start: at(start), end: at(end) }
-    }
-
-    #[test]
-    fn excerpts() {
-        let data = (1..10).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n");
-        let info = SourceInfo {
-            filename: "Dockerfile".to_owned(),
-            data: data.into_bytes().into(),
-            ..SourceInfo::default()
-        };
-        assert_eq!(
-            excerpt(&info, &[range(4, 4)]).expect("has lines"),
-            "Dockerfile:4\n--------------------\n   2 |     line 2\n   3 |     line 3\n   4 | >>> \
-             line 4\n   5 |     line 5\n   6 |     line 6\n--------------------\n"
-        );
-        assert_eq!(
-            excerpt(&info, &[range(1, 0), range(3, 3)]).expect("has lines"),
-            "Dockerfile:1\n--------------------\n   1 | >>> line 1\n   2 |     line 2\n   3 | >>> \
-             line 3\n   4 |     line 4\n--------------------\n"
-        );
-        assert_eq!(excerpt(&info, &[range(99, 99)]), None);
-        assert_eq!(excerpt(&info, &[range(-1, 1)]), None);
-        assert_eq!(excerpt(&info, &[]), None);
-    }
 
     #[test]
     fn denials_are_lines() {

@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod details;
+mod excerpt;
 
 pub use details::{
     Detail, ParsedDetail, Subject, compatibility_feature, exit, frontend_cap, parse, solve, source,
     subrequest, vertex,
 };
+pub use excerpt::excerpt;
 
 /// Messages of package `errdefs`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -13,11 +13,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod indent;
 mod number;
 mod object;
 mod string;
 mod value;
 
+pub use indent::indent;
 pub use number::{Float, NotFinite};
 pub use object::{Array, Object};
 pub use string::{write_bytes, write_string};

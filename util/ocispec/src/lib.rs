@@ -8,14 +8,18 @@
 #![forbid(unsafe_code)]
 
 mod descriptor;
+mod docker;
 mod document;
 mod json;
 pub mod media_type;
 mod platform;
+mod specifier;
 
 pub use descriptor::{Descriptor, annotation};
+pub use docker::{DockerConfig, DockerImage, DockerRootFs, Empty, Healthcheck, Set};
 pub use document::{
     Config, Document, DocumentError, History, Image, Index, Layout, MAX_MANIFEST, Manifest, RootFs,
 };
 pub use json::{to_json, to_json_pretty};
-pub use platform::{ParsePlatformError, Platform, PlatformMatcher};
+pub use platform::{Platform, PlatformMatcher};
+pub use specifier::ParsePlatformError;

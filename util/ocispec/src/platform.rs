@@ -1,7 +1,5 @@
 use std::fmt;
-use std::str::FromStr;
 
-use buildkit_errdefs::{Classify, Kind};
 use buildkit_util_archutil::{normalized_os, normalized_processor};
 use serde::{Deserialize, Serialize};
 
@@ -32,21 +30,15 @@ pub struct Platform {
     pub variant: String,
 }
 
-/// A text names no platform.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid platform {0:?}: it must be an architecture or `os/architecture[/variant]`")]
-pub struct ParsePlatformError(String);
-
-impl Classify for ParsePlatformError {
-    fn kind(&self) -> Kind {
-        Kind::InvalidArgument
-    }
-}
-
 impl Platform {
     /// A platform without a variant.
     pub fn new(os: impl Into<String>, architecture: impl Into<String>) -> Self {
         Self { os: os.into(), architecture: architecture.into(), ..Self::default() }
+    }
+
+    /// That of this program, normalized.
+    pub fn native() -> Self {
+        Self::new(std::env::consts::OS, native_architecture()).normalized()
     }
 
     /// The form in which platforms compare: names in lower case, aliases resolved, no variant where it
@@ -69,6 +61,19 @@ impl Platform {
     }
 }
 
+/// The processor of this program in Go's names.
+pub(crate) fn native_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        "loongarch64" => "loong64",
+        other => other,
+    }
+}
+
 /// `os/architecture[/variant]`, or `unknown` without an OS.
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,41 +87,6 @@ impl fmt::Display for Platform {
             }
         }
         Ok(())
-    }
-}
-
-/// Reads `os/architecture[/variant]`, or an architecture of Linux; normalized.
-impl FromStr for Platform {
-    type Err = ParsePlatformError;
-
-    fn from_str(text: &str) -> Result<Self, ParsePlatformError> {
-        let error = || ParsePlatformError(text.chars().take(128).collect());
-        // An OS may have its version behind it, in parentheses.
-        let is_word = |part: &&str| {
-            !part.is_empty()
-                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
-        };
-        let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().skip(usize::from(parts.len() > 1)).all(is_word) {
-            return Err(error());
-        }
-        let platform = match parts[..] {
-            [architecture] => Self::new("linux", architecture),
-            [os, architecture] => Self::new(os, architecture),
-            [os, architecture, variant] => {
-                Self { variant: variant.to_owned(), ..Self::new(os, architecture) }
-            }
-            _ => return Err(error()),
-        };
-        let mut platform = platform;
-        if let Some((os, version)) = platform.os.clone().split_once('(') {
-            platform.os_version = version.strip_suffix(')').ok_or_else(error)?.to_owned();
-            platform.os = os.to_owned();
-        }
-        if !is_word(&platform.os.as_str()) {
-            return Err(error());
-        }
-        Ok(platform.normalized())
     }
 }
 
@@ -183,24 +153,6 @@ mod tests {
 
     fn parse(text: &str) -> Platform {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn platforms_are_read_and_normalized() {
-        for (text, want) in [
-            ("amd64", "linux/amd64"),
-            ("linux/x86_64", "linux/amd64"),
-            ("linux/arm64/v8", "linux/arm64"),
-            ("linux/arm", "linux/arm/v7"),
-            ("linux/ARM/V6", "linux/arm/v6"),
-            ("windows(10.0.17763)/amd64", "windows/amd64"),
-        ] {
-            assert_eq!(parse(text).to_string(), want, "{text}");
-        }
-        assert_eq!(parse("windows(10.0.17763)/amd64").os_version, "10.0.17763");
-        for text in ["", "/", "linux/", "a/b/c/d", "linux/a b", "windows(1/amd64", "a b/x"] {
-            assert!(text.parse::<Platform>().is_err(), "{text}");
-        }
     }
 
     #[test]

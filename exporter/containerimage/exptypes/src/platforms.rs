@@ -116,16 +116,7 @@ pub fn config_platform(config: &[u8]) -> Result<Platform, MetadataError> {
 
 /// The platform of the machine that this program was compiled for.
 pub fn default_platform() -> Platform {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
-        "powerpc64" => "ppc64",
-        "loongarch64" => "loong64",
-        other => other,
-    };
-    Platform::new("linux", architecture).normalized()
+    Platform { os: "linux".to_owned(), ..Platform::native() }
 }
 
 /// The value of a key for a platform: that of the platform, or the one for all.
