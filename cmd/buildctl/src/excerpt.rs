@@ -41,7 +41,8 @@ fn denials(json: &[u8]) -> String {
         .collect()
 }
 
-fn excerpt(info: &SourceInfo, ranges: &[Range]) -> Option<String> {
+/// The marked lines of a file, with some around them; `None` if it has no such lines.
+pub(crate) fn excerpt(info: &SourceInfo, ranges: &[Range]) -> Option<String> {
     let text = String::from_utf8_lossy(&info.data);
     let lines: Vec<&str> = text.split('\n').collect();
     let bounds = |range: &Range| {
