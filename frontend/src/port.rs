@@ -144,6 +144,6 @@ impl FrontendRegistry {
         self.frontends
             .get(name)
             .cloned()
-            .ok_or_else(|| RemoteError::new(Kind::Unimplemented, format!("invalid frontend: {name}")).into())
+            .ok_or_else(|| RemoteError::new(Kind::Unknown, format!("invalid frontend: {name}")).into())
     }
 }
