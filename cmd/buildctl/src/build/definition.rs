@@ -87,10 +87,7 @@ fn default_to_folder(
     if !is_elsewhere && !names.iter().any(|name| dockerfile.join(name).exists()) {
         let folder = std::path::absolute(&dockerfile).unwrap_or(dockerfile);
         let name = names.first().copied().unwrap_or_default();
-        bail!(
-            "{reason}: a folder with a Dockerfile needs neither, but there is no {name} in {}",
-            folder.display()
-        );
+        bail!("{reason} (There is no {name} in {} that could be built)", folder.display());
     }
     DOCKERFILE_FRONTEND.clone_into(&mut frontend.name);
     if !is_elsewhere {
@@ -119,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_with_a_dockerfile_need_no_flags() {
+    fn c_23_folders_with_a_dockerfile_need_no_flags_and_others_are_named() {
         for file in ["Dockerfile", "dockerfile"] {
             let folder = folder(&[file]);
             let (mut frontend, mut local) = (Frontend::default(), with(folder.path()));
@@ -134,7 +131,8 @@ mod tests {
             default_to_folder(&mut Frontend::default(), &mut local, NO_FRONTEND).expect_err("has none");
         let text = error.to_string();
         assert!(text.starts_with(NO_FRONTEND), "{text}");
-        assert!(text.ends_with(&format!("there is no Dockerfile in {}", empty.path().display())), "{text}");
+        let hint = format!("(There is no Dockerfile in {} that could be built)", empty.path().display());
+        assert!(text.ends_with(&hint), "{text}");
     }
 
     #[test]
