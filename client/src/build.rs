@@ -223,6 +223,7 @@ fn solve_request(request: &BuildRequest, session: &str) -> control::SolveRequest
         exporter_attrs_deprecated: first.attrs,
         session: session.to_owned(),
         frontend_attrs,
+        frontend_inputs: request.frontend_inputs.clone(),
         cache: Some(control::CacheOptions {
             exports: entries(&request.cache_exports),
             imports: entries(&request.cache_imports),

@@ -30,6 +30,7 @@ impl OneSolve {
             definition: request.definition.clone(),
             frontend: request.frontend.name.clone(),
             frontend_opt,
+            frontend_inputs: request.frontend_inputs.clone(),
             cache_imports: imports
                 .map(|option| CacheImport { kind: option.kind.clone(), attrs: option.attrs.clone() })
                 .collect(),

@@ -78,6 +78,8 @@ async fn clients_run_frontends_of_their_own() {
         ..BuildRequest::default()
     };
     request.local.insert("context".to_owned(), sandbox.path("context"));
+    let input = solve(&scratch().file(mkfile("/given", 0o644, "by the client"))).definition.expect("a graph");
+    request.frontend_inputs.insert("input".to_owned(), input);
     let greet = |client: Arc<dyn GatewayClient>| async move {
         let opts = client.build_opts();
         assert!(!opts.session_id.is_empty() && !opts.workers.is_empty());
@@ -111,7 +113,10 @@ async fn clients_run_frontends_of_their_own() {
         let names: Vec<_> = tree.read_dir(directory).await?.into_iter().map(|stat| stat.path).collect();
         assert_eq!(names, ["a.txt"]);
         assert_eq!(tree.stat_file("d").await?.mode & 0o777, 0o750);
-        assert!(client.inputs().await?.is_empty());
+        let input = client.inputs().await?.remove("input");
+        let input =
+            tree_of(&client.solve(SolveRequest { definition: input, ..SolveRequest::default() }).await?);
+        assert_eq!(input.read_file(ReadFile::whole("given")).await?, "by the client");
         result.metadata.insert("said".to_owned(), "enough".into());
         Ok(result)
     };

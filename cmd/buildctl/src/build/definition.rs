@@ -9,12 +9,15 @@ use buildkit_client::Frontend;
 use buildkit_solver_pb::{Definition, OpMetadata, map};
 use buildkit_util_cachedigest::Digest;
 use prost::Message as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The frontend of a folder with a Dockerfile.
 const DOCKERFILE_FRONTEND: &str = "dockerfile.v0";
 /// Names of the folders that it reads.
 const CONTEXT: &str = "context";
 const DOCKERFILE: &str = "dockerfile";
+/// How long standard input may be silent before people are told what is waited for.
+const SILENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 const NO_FRONTEND: &str = "please specify --frontend or pipe LLB definition to stdin";
 const EMPTY: &str = "empty definition sent to build. Specify --frontend instead?";
 
@@ -47,9 +50,19 @@ fn piped() -> Result<Option<Vec<u8>>> {
     if rustix::termios::isatty(&stdin) {
         return Ok(None);
     }
+    if !is_ready(&stdin) {
+        tracing::info!("waiting for a definition on standard input; with --frontend none is read");
+    }
     let mut data = Vec::new();
     stdin.read_to_end(&mut data).context("failed to read standard input")?;
     Ok(Some(data))
+}
+
+/// Whether something comes within the time in which a program starts to write.
+fn is_ready(stdin: &std::io::Stdin) -> bool {
+    let mut wanted = [PollFd::new(stdin, PollFlags::IN)];
+    // If it cannot be asked, it is read.
+    poll(&mut wanted, Some(&SILENCE)).map_or(true, |ready| ready > 0)
 }
 
 /// Parses a definition; with `no_cache` every op ignores the cache.

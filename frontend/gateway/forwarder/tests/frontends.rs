@@ -311,3 +311,38 @@ async fn warnings_reach_the_build() {
     bridge.solve(call("warn")).await.expect("a result");
     assert_eq!(bridge.warnings.lock()[0].short, "beware");
 }
+
+#[tokio::test]
+async fn a_frontend_that_panics_ends_its_build_alone() {
+    let panics = function(|client| async move {
+        assert!(client.build_opts().opts.contains_key("never given"), "an assumption that does not hold");
+        Ok(GatewayResult::default())
+    });
+    let bridge = Bridge::new(vec![("panics", panics), ("works", solving("op"))]);
+    let error = bridge.solve(call("panics")).await.map(drop).expect_err("no result");
+    assert_eq!(error.error.kind, Kind::Internal);
+    assert!(error.to_string().starts_with("Frontend `panics` ended without a result"), "{error}");
+    bridge.solve(call("works")).await.expect("a result");
+}
+
+#[tokio::test]
+async fn a_frontend_ends_with_its_build() {
+    let (started, starts) = tokio::sync::oneshot::channel();
+    let (ended, ends) = tokio::sync::oneshot::channel::<()>();
+    let held = Mutex::new(Some((started, ended)));
+    let waits = function(move |_| {
+        let (started, ended) = held.lock().take().expect("runs once");
+        async move {
+            // Whoever cancels drops what the frontend holds.
+            let _ended = ended;
+            started.send(()).expect("somebody waits");
+            std::future::pending().await
+        }
+    });
+    let bridge = Bridge::new(vec![("waits", waits)]);
+    tokio::select! {
+        _ = bridge.solve(call("waits")) => panic!("it never ends"),
+        started = starts => started.expect("it starts"),
+    }
+    assert!(ends.await.is_err(), "it is gone");
+}
