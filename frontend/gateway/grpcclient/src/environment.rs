@@ -76,7 +76,7 @@ pub async fn run_from_environment(function: &dyn BuildFunction) -> Result<(), Re
 }
 
 /// A connection over one stream. When that breaks there is no other.
-pub(crate) fn connect<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Channel {
+pub fn connect<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Channel {
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_| {
         let stream = stream.take().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected));

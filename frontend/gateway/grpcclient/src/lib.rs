@@ -14,4 +14,4 @@ mod run;
 
 pub use bridge::BUILD_ID_KEY;
 pub use client::{GrpcClient, Settings};
-pub use environment::{run_from_environment, settings_of};
+pub use environment::{connect, run_from_environment, settings_of};
