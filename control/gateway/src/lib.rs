@@ -9,6 +9,3 @@ mod service;
 
 pub use builds::{ActiveBuilds, Registration};
 pub use service::GatewayService;
-
-/// Metadata key of the id of the build that a call belongs to.
-pub const BUILD_ID_KEY: &str = "buildkit-controlapi-buildid";

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use buildkit_frontend_gateway::BridgeForwarder;
-use buildkit_frontend_gateway_pb as pb;
 use buildkit_frontend_gateway_pb::llb_bridge_server::LlbBridge;
+use buildkit_frontend_gateway_pb::{self as pb, BUILD_ID_KEY};
 use buildkit_util_grpcerrors::RemoteError;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{ActiveBuilds, BUILD_ID_KEY};
+use crate::ActiveBuilds;
 
 /// The `LLBBridge` service of the daemon.
 pub struct GatewayService {

@@ -52,7 +52,7 @@ impl Bridge {
                 let request = SolveRequest { definition: None, ..request };
                 let result = frontend.solve(bridge, request).await?;
                 if evaluate {
-                    for reference in result.iter() {
+                    for reference in result.iter().chain(result.attested()) {
                         reference.result().await?;
                     }
                 }

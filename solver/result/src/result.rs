@@ -46,6 +46,11 @@ impl<R> BuildResult<R> {
         single.into_iter().chain(many.into_iter().flatten())
     }
 
+    /// The trees that attestations are in.
+    pub fn attested(&self) -> impl Iterator<Item = &R> {
+        self.attestations.values().flatten().filter_map(|attestation| attestation.reference.as_ref())
+    }
+
     /// The tree for a platform: a result of one tree has it for all of them.
     pub fn find(&self, id: &str) -> Option<Option<&R>> {
         match &self.refs {

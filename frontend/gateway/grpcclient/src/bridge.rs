@@ -1,6 +1,7 @@
 //! The service of the other side, with what every call carries.
 
 use buildkit_errdefs::Kind;
+use buildkit_frontend_gateway_pb::BUILD_ID_KEY;
 use buildkit_frontend_gateway_pb::llb_bridge_client::LlbBridgeClient;
 use buildkit_session::MAX_MESSAGE_SIZE;
 use buildkit_util_grpcerrors::RemoteError;
@@ -9,9 +10,6 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
-
-/// Metadata key of the id of the build that a call belongs to.
-pub const BUILD_ID_KEY: &str = "buildkit-controlapi-buildid";
 
 pub(crate) type Bridge = LlbBridgeClient<InterceptedService<Channel, BuildId>>;
 

@@ -12,6 +12,5 @@ mod environment;
 mod reference;
 mod run;
 
-pub use bridge::BUILD_ID_KEY;
 pub use client::{GrpcClient, Settings};
 pub use environment::{connect, run_from_environment, settings_of};

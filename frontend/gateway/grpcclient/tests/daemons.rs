@@ -8,9 +8,9 @@ use buildkit_errdefs::Kind;
 use buildkit_frontend_gateway_client::{
     BuildFunction, GatewayClient, GatewayResult, MetaRequest, ReadDir, RemoteError, SolveRequest,
 };
-use buildkit_frontend_gateway_grpcclient::{BUILD_ID_KEY, GrpcClient, Settings, connect};
+use buildkit_frontend_gateway_grpcclient::{GrpcClient, Settings, connect};
 use buildkit_frontend_gateway_pb::llb_bridge_server::{LlbBridge, LlbBridgeServer};
-use buildkit_frontend_gateway_pb::{self as pb, caps};
+use buildkit_frontend_gateway_pb::{self as pb, BUILD_ID_KEY, caps};
 use buildkit_solver_pb::SourceOp;
 use buildkit_util_appcontext::{TaskGuard, spawn};
 use buildkit_util_cachedigest::Digest;
