@@ -1,6 +1,6 @@
 use buildkit_frontend_dockerfile_parser::{Position, Range};
 
-use crate::{Add, CommandLine, Copy, HealthConfig, KeyValue, Run};
+use crate::{Add, CommandLine, Copy, Error, HealthConfig, KeyValue, Run};
 
 /// Where an instruction was written, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -229,5 +229,25 @@ impl ArgDefinition {
     /// The default, or nothing.
     pub fn value_or_empty(&self) -> &str {
         self.value.as_deref().unwrap_or_default()
+    }
+}
+
+impl Label {
+    /// A label that an option of the build gives: it is taken as it is.
+    pub fn literal(key: &str, value: &str) -> Self {
+        let label = KeyValue { key: key.to_owned(), value: value.to_owned(), legacy: false };
+        let origin =
+            Origin { keyword: "label".to_owned(), code: format!("LABEL {label}"), ..Origin::default() };
+        Self { origin, labels: vec![label], literal: true }
+    }
+}
+
+impl StopSignal {
+    /// Whether the instruction exists on an operating system.
+    ///
+    /// # Errors
+    /// On `windows` it does not.
+    pub fn check_os(&self, os: &str) -> Result<(), Error> {
+        if os == "windows" { Err(Error::StopSignalOnWindows) } else { Ok(()) }
     }
 }

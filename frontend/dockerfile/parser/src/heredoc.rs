@@ -68,7 +68,31 @@ pub(crate) fn announced(line: &str) -> Result<Vec<Heredoc>, Error> {
     lex.skip_unset_env = true;
     // A line that is no sequence of words, as one with a lone quote, announces none: the shell will see it.
     let Ok(words) = lex.process_words(line, &EmptyEnv) else { return Ok(Vec::new()) };
-    words.iter().filter_map(|word| Heredoc::from_word(word).transpose()).collect()
+    let words = words.iter().filter(|word| !has_operator(word));
+    words.filter_map(|word| Heredoc::from_word(word).transpose()).collect()
+}
+
+/// Whether a substitution with an operator, as `${bits:-8}`, stands in the word outside single quotes. Then
+/// `<<` is a shift of shell arithmetic, which upstream takes for no announcement either.
+fn has_operator(word: &str) -> bool {
+    let (mut single, mut double) = (false, false);
+    let mut chars = word.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' if !single => drop(chars.next()),
+            '\'' if !double => single = !single,
+            '"' if !single => double = !double,
+            '$' if !single => {
+                let inner = word[at..].strip_prefix("${").unwrap_or_default();
+                let operator = inner.trim_start_matches(|c: char| c == '_' || c.is_alphanumeric());
+                if operator.len() < inner.len() && !operator.is_empty() && !operator.starts_with('}') {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 fn quotes(text: &str) -> usize {

@@ -1,0 +1,78 @@
+//! Finds what was probably meant by a mistyped word.
+//!
+//! ```
+//! assert_eq!(buildkit_util_suggest::search("CPOY", ["copy", "run"], false).as_deref(), Some("COPY"));
+//! assert_eq!(buildkit_util_suggest::search("copy", ["copy", "run"], false), None);
+//! ```
+#![forbid(unsafe_code)]
+
+/// As many edits away, a word is another one.
+const TOO_FAR: usize = 3;
+
+/// The option nearest to `value`, the first of those equally near; `None` when `value` is an option itself
+/// or none is near. Unless case matters, the answer is in the case of `value`, where that has one.
+pub fn search<S: AsRef<str>>(
+    value: &str,
+    options: impl IntoIterator<Item = S>,
+    case_sensitive: bool,
+) -> Option<String> {
+    let in_case = |text: &str| if case_sensitive { text.to_owned() } else { text.to_lowercase() };
+    let wanted = in_case(value);
+    let mut nearest: Option<(usize, String)> = None;
+    for option in options {
+        let option = in_case(option.as_ref());
+        if option == wanted {
+            return None;
+        }
+        // As many characters of difference are as many edits at least.
+        if option.chars().count().abs_diff(wanted.chars().count()) >= TOO_FAR {
+            continue;
+        }
+        let distance = strsim::levenshtein(&wanted, &option);
+        if distance < nearest.as_ref().map_or(TOO_FAR, |(distance, _)| *distance) {
+            nearest = Some((distance, option));
+        }
+    }
+    let (_, found) = nearest.filter(|(_, found)| !found.is_empty())?;
+    Some(if !case_sensitive && value == value.to_uppercase() && value != value.to_lowercase() {
+        found.to_uppercase()
+    } else {
+        found
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_is_found() {
+        let options = ["target", "type", "from", "readonly"];
+        for (value, expected) in [
+            ("tagret", Some("target")),
+            ("typ", Some("type")),
+            ("form", Some("from")),
+            ("Type", Some("type")),
+            ("type", None),
+            ("readonlyxyz", None),
+            ("something", None),
+            ("", None),
+        ] {
+            assert_eq!(search(value, options, true).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn answers_have_the_case_of_the_question() {
+        for (value, expected) in [("expos", "expose"), ("EXPOS", "EXPOSE"), ("Expos", "expose")] {
+            assert_eq!(search(value, ["EXPOSE"], false).as_deref(), Some(expected));
+        }
+        assert_eq!(search("Expose", ["EXPOSE"], false), None);
+    }
+
+    /// The table of distances is as large as both words multiplied.
+    #[test]
+    fn long_words_are_not_compared() {
+        assert_eq!(search(&"x".repeat(1 << 20), ["copy"; 1000], true), None);
+    }
+}
