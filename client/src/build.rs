@@ -3,24 +3,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildkit_api_services_control::{self as control, StatusRequest, status};
-use buildkit_frontend_gateway_pb as gateway;
+use buildkit_frontend_gateway_client::BuildFunction;
+use buildkit_frontend_gateway_grpcclient::{GrpcClient, Settings};
 use buildkit_session::SessionServer;
 use buildkit_util_appcontext as tasks;
+use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::SolveStatus;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::{Request, Status};
 
 use crate::attach::{attach, deletes};
 use crate::error::remote;
+use crate::one_solve::OneSolve;
 use crate::request::CacheOption;
 use crate::stores::Stores;
 use crate::{BuildRequest, BuildResponse, Client, Error, Export, ExportTarget, Result};
 
-/// Says which build a call of the bridge belongs to.
-const BUILD_ID: &str = "buildkit-controlapi-buildid";
+/// Who frontends in this process run for.
+const PRODUCT: &str = "buildkit";
 /// Time after which progress is given up that ends neither itself nor gets news, when the build is
 /// over.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +36,24 @@ impl Client {
     /// When the build fails or is given up, or the daemon is lost.
     pub async fn build(
         &self,
+        request: BuildRequest,
+        progress: mpsc::Sender<SolveStatus>,
+        cancel: CancellationToken,
+    ) -> Result<BuildResponse> {
+        check_graph(&request)?;
+        let solve = Arc::new(OneSolve::of(&request));
+        self.build_with(request, solve, progress, cancel).await
+    }
+
+    /// Runs a build that a frontend in this process makes: the definition and the name of a frontend in the request are
+    /// not heeded, its options are those that the function is told.
+    ///
+    /// # Errors
+    /// When the build fails or is given up, or the daemon is lost.
+    pub async fn build_with(
+        &self,
         mut request: BuildRequest,
+        function: Arc<dyn BuildFunction>,
         progress: mpsc::Sender<SolveStatus>,
         cancel: CancellationToken,
     ) -> Result<BuildResponse> {
@@ -53,6 +71,13 @@ impl Client {
         let stores = stores?;
         stores.attach(&mut session);
         let solve = solve_request(&request, session.id());
+        let settings = Settings {
+            build_id: request.reference.clone(),
+            opts: solve.frontend_attrs.clone(),
+            session_id: session.id().to_owned(),
+            product: PRODUCT.to_owned(),
+            workers: Vec::new(),
+        };
         let session = Arc::new(session);
         let channel = self.channel();
         let tunnel = {
@@ -64,7 +89,7 @@ impl Client {
         let status = tasks::spawn(watch_status(self.clone(), request.reference.clone(), progress, activity));
 
         let result = tokio::select! {
-            result = self.run(solve, request) => result,
+            result = self.run(solve, settings, &*function) => result,
             error = session_error(tunnel) => Err(error),
             () = cancel.cancelled() => Err(Error::Canceled),
         };
@@ -74,11 +99,16 @@ impl Client {
         finished.await.map_err(|error| Error::Session(error.to_string()))?
     }
 
-    /// The solve and, beside it, the bridge that hands it the result.
-    async fn run(&self, solve: control::SolveRequest, request: BuildRequest) -> Result<BuildResponse> {
+    /// The solve and, beside it, the frontend that hands it the result.
+    async fn run(
+        &self,
+        solve: control::SolveRequest,
+        settings: Settings,
+        function: &dyn BuildFunction,
+    ) -> Result<BuildResponse> {
         let mut client = self.control();
         let solving = async { client.solve(solve).await.map_err(|status| Error::Solve(remote(&status))) };
-        let bridging = self.run_bridge(request);
+        let bridging = self.run_frontend(settings, function);
         tokio::pin!(solving, bridging);
         tokio::select! {
             solved = &mut solving => {
@@ -96,80 +126,38 @@ impl Client {
                 // The solve reports the same error, with more words.
                 Err(error) => match tokio::time::timeout(STATUS_PATIENCE, &mut solving).await {
                     Ok(Err(solve_error)) => Err(solve_error),
-                    Ok(Ok(_)) | Err(_) => Err(Error::Solve(remote(&error))),
+                    Ok(Ok(_)) | Err(_) => Err(Error::Solve(error)),
                 },
             },
         }
     }
 
-    /// Solves over the bridge and returns what came of it to the build.
-    async fn run_bridge(
+    /// Runs a frontend over the bridge, which returns its result to the build; the metadata of that.
+    async fn run_frontend(
         &self,
-        request: BuildRequest,
-    ) -> std::result::Result<BTreeMap<String, Vec<u8>>, Status> {
-        let mut bridge = self.bridge();
-        let id = AsciiMetadataValue::try_from(request.reference.as_str())
-            .map_err(|_| Status::invalid_argument("Build reference is not ASCII"))?;
-        let mut options = request.frontend.options;
-        if options.contains_key("requestid") {
-            options
-                .entry("frontend.caps".to_owned())
-                .or_insert_with(|| "moby.buildkit.frontend.subrequests".to_owned());
-        }
-        let solve = gateway::SolveRequest {
-            definition: request.definition,
-            frontend: request.frontend.name,
-            frontend_opt: options,
-            allow_result_return: true,
-            allow_result_array_ref: true,
-            cache_imports: request
-                .cache_imports
-                .into_iter()
-                .map(|option| gateway::CacheOptionsEntry { r#type: option.kind, attrs: option.attrs })
-                .collect(),
-            source_policies: request.source_policy.into_iter().collect(),
-            ..gateway::SolveRequest::default()
-        };
-        let solved = bridge.solve(with_id(solve, &id)).await;
-        let (answer, solved) = match solved {
-            Ok(response) => {
-                let response = response.into_inner();
-                let result = response.result.unwrap_or_default();
-                let metadata = result.metadata.clone();
-                (
-                    gateway::ReturnRequest { result: Some(result), error: None },
-                    Ok(metadata.into_iter().map(|(key, value)| (key, value.to_vec())).collect()),
-                )
-            }
-            Err(status) => {
-                let error = remote(&status).to_rpc();
-                (gateway::ReturnRequest { result: None, error: Some(error) }, Err(status))
-            }
-        };
-        let returned = bridge.r#return(with_id(answer, &id)).await;
-        match (solved, returned) {
-            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
-            (Ok(metadata), Ok(_)) => Ok(metadata),
-        }
+        settings: Settings,
+        function: &dyn BuildFunction,
+    ) -> std::result::Result<BTreeMap<String, Vec<u8>>, RemoteError> {
+        let client = Arc::new(GrpcClient::new(self.channel(), settings).await?);
+        let metadata = client.run(function).await?;
+        Ok(metadata.into_iter().map(|(key, value)| (key, value.to_vec())).collect())
     }
 }
 
-fn with_id<T>(message: T, id: &AsciiMetadataValue) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert(BUILD_ID, id.clone());
-    request
-}
-
-fn check(request: &BuildRequest) -> Result<()> {
+/// A request names a graph or who makes one.
+fn check_graph(request: &BuildRequest) -> Result<()> {
     let has_frontend = !request.frontend.name.is_empty();
     match &request.definition {
         Some(_) if has_frontend => {
             let name = &request.frontend.name;
-            return Err(Error::settings(format!("invalid definition for frontend {name}")));
+            Err(Error::settings(format!("invalid definition for frontend {name}")))
         }
-        None if !has_frontend => return Err(Error::settings("invalid empty definition")),
-        _ => {}
+        None if !has_frontend => Err(Error::settings("invalid empty definition")),
+        _ => Ok(()),
     }
+}
+
+fn check(request: &BuildRequest) -> Result<()> {
     for export in &request.exports {
         let kind = &export.kind;
         match (kind.as_str(), &export.target) {
@@ -235,6 +223,7 @@ fn solve_request(request: &BuildRequest, session: &str) -> control::SolveRequest
         exporter_attrs_deprecated: first.attrs,
         session: session.to_owned(),
         frontend_attrs,
+        frontend_inputs: request.frontend_inputs.clone(),
         cache: Some(control::CacheOptions {
             exports: entries(&request.cache_exports),
             imports: entries(&request.cache_imports),

@@ -6,7 +6,6 @@ use buildkit_api_services_control::{
 };
 use buildkit_api_types::{BuildkitVersion, WorkerRecord};
 use buildkit_client_connhelper::{Address, Tls};
-use buildkit_frontend_gateway_pb::llb_bridge_client::LlbBridgeClient;
 use buildkit_session::{CONNECTION_WINDOW, MAX_MESSAGE_SIZE, STREAM_WINDOW};
 use hyper_util::rt::TokioIo;
 use tonic::Code;
@@ -80,12 +79,6 @@ impl Client {
 
     pub(crate) fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel())
-            .max_decoding_message_size(MAX_MESSAGE_SIZE)
-            .max_encoding_message_size(MAX_MESSAGE_SIZE)
-    }
-
-    pub(crate) fn bridge(&self) -> LlbBridgeClient<Channel> {
-        LlbBridgeClient::new(self.channel())
             .max_decoding_message_size(MAX_MESSAGE_SIZE)
             .max_encoding_message_size(MAX_MESSAGE_SIZE)
     }

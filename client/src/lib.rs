@@ -21,11 +21,13 @@ mod blobs;
 mod build;
 mod client;
 mod error;
+mod one_solve;
 mod request;
 mod stores;
 
 pub use buildkit_client_connhelper::{Address, Tls};
 pub use buildkit_client_llb as llb;
+pub use buildkit_frontend_gateway_client as gateway;
 pub use client::{Client, PruneOptions};
 pub use error::{Error, Result};
 pub use request::{Attach, BuildRequest, BuildResponse, CacheOption, Export, ExportTarget, Frontend};

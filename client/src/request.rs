@@ -16,6 +16,8 @@ pub struct BuildRequest {
     pub definition: Option<Definition>,
     /// Who makes the graph.
     pub frontend: Frontend,
+    /// Graphs that the frontend may use by name.
+    pub frontend_inputs: BTreeMap<String, Definition>,
     /// Where results go.
     pub exports: Vec<Export>,
     /// Where the cache goes.

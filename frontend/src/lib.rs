@@ -3,7 +3,7 @@
 
 mod port;
 
+pub use buildkit_frontend_gateway_client::{CacheImport, SolveRequest, WorkerInfo};
 pub use port::{
-    BridgeError, CacheImport, FailedState, Frontend, FrontendRegistry, FrontendResult, LlbBridge, Reference,
-    SolveRequest,
+    BridgeError, BridgeInfo, FailedState, Frontend, FrontendRegistry, FrontendResult, LlbBridge, Reference,
 };

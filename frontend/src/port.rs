@@ -5,37 +5,13 @@ use async_trait::async_trait;
 use buildkit_cache::ImmutableRef;
 use buildkit_client_llb_sourceresolver::{MetaRequest, MetaResponse};
 use buildkit_errdefs::{Classify, Kind};
+use buildkit_frontend_gateway_client::{SolveRequest, WorkerInfo};
 use buildkit_solver_errdefs::Subject;
 use buildkit_solver_pb::{Definition, SourceOp};
 use buildkit_solver_result::BuildResult;
+use buildkit_util_apicaps::CapSet;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::VertexWarning;
-
-/// A cache to look results up in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CacheImport {
-    /// Kind, such as `registry`.
-    pub kind: String,
-    /// Its options.
-    pub attrs: BTreeMap<String, String>,
-}
-
-/// What to solve: a definition, or a frontend with its options. With neither the result is empty.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SolveRequest {
-    /// Solve now, not when a ref of the result is used.
-    pub evaluate: bool,
-    /// A graph.
-    pub definition: Option<Definition>,
-    /// Name of a frontend.
-    pub frontend: String,
-    /// Options of the frontend.
-    pub frontend_opt: BTreeMap<String, String>,
-    /// Graphs that the frontend may use by name.
-    pub frontend_inputs: BTreeMap<String, Definition>,
-    /// Caches to use.
-    pub cache_imports: Vec<CacheImport>,
-}
 
 /// State of a step that failed, for those who want to look into it.
 #[derive(Clone, Default)]
@@ -93,9 +69,27 @@ pub trait Reference: Send + Sync + 'static {
 /// What a solve gives back.
 pub type FrontendResult = BuildResult<Arc<dyn Reference>>;
 
+/// What frontends may know of the build that they work for, and of its daemon.
+#[derive(Clone, Debug)]
+pub struct BridgeInfo {
+    /// The session that serves the files of the user; empty if there is none.
+    pub session_id: String,
+    /// Workers of the daemon, the default one first.
+    pub workers: Vec<WorkerInfo>,
+    /// Who the frontend runs for, such as `buildkit`.
+    pub product: String,
+    /// What graphs may use.
+    pub llb_caps: CapSet,
+    /// What the bridge may be asked.
+    pub frontend_caps: CapSet,
+}
+
 /// What a frontend may do with the build that it belongs to.
 #[async_trait]
 pub trait LlbBridge: Send + Sync + 'static {
+    /// What is the same for as long as the build runs.
+    fn info(&self) -> &BridgeInfo;
+
     /// Solves a definition or runs a frontend.
     async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BridgeError>;
 
@@ -150,6 +144,6 @@ impl FrontendRegistry {
         self.frontends
             .get(name)
             .cloned()
-            .ok_or_else(|| RemoteError::new(Kind::Unimplemented, format!("invalid frontend: {name}")).into())
+            .ok_or_else(|| RemoteError::new(Kind::Unknown, format!("invalid frontend: {name}")).into())
     }
 }

@@ -250,6 +250,12 @@ impl LlbBridge for Service {
         }
     }
 
+    async fn ping(&self, request: Request<gateway::PingRequest>) -> Answer<gateway::PongResponse> {
+        assert!(request.metadata().contains_key("buildkit-controlapi-buildid"));
+        let frontend_api_caps = gateway::caps::list().all();
+        Ok(Response::new(gateway::PongResponse { frontend_api_caps, ..gateway::PongResponse::default() }))
+    }
+
     async fn r#return(&self, request: Request<gateway::ReturnRequest>) -> Answer<gateway::ReturnResponse> {
         let request = request.into_inner();
         let result = match request.error {
@@ -278,7 +284,6 @@ impl LlbBridge for Service {
         read_dir(ReadDirRequest) -> ReadDirResponse;
         stat_file(StatFileRequest) -> StatFileResponse;
         evaluate(EvaluateRequest) -> EvaluateResponse;
-        ping(PingRequest) -> PongResponse;
         inputs(InputsRequest) -> InputsResponse;
         new_container(NewContainerRequest) -> NewContainerResponse;
         release_container(ReleaseContainerRequest) -> ReleaseContainerResponse;

@@ -104,7 +104,8 @@ pub(crate) struct Build {
     /// Allow build access to the local OCI layout
     #[arg(long, value_name = "ID=DIR")]
     pub(crate) oci_layout: Vec<String>,
-    /// Define frontend used for build; without it a definition is read from standard input
+    /// Define frontend used for build; without it a definition is read from standard input, or if none comes, the
+    /// Dockerfile of the folder is built
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) frontend: String,
     /// Define custom options for frontend, e.g. --opt target=foo --opt build-arg:foo=bar

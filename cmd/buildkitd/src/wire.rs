@@ -7,11 +7,12 @@ use anyhow::{Context as _, bail};
 use buildkit_cache::GcPolicy;
 use buildkit_cache::gc::{self, Limits};
 use buildkit_cache_remotecache::RegistryCache;
+use buildkit_client_llb_sourceresolver::platform_of;
 use buildkit_cmd_buildkitd_config::{Config, DiskSpace, Gc};
 use buildkit_control::{Control, ControlOptions};
 use buildkit_control_gateway::ActiveBuilds;
 use buildkit_executor_oci::DnsConfig;
-use buildkit_frontend::FrontendRegistry;
+use buildkit_frontend::{FrontendRegistry, WorkerInfo};
 use buildkit_session::SessionManager;
 use buildkit_solver::{Solver, SolverOptions};
 use buildkit_solver_llbsolver::{
@@ -62,6 +63,7 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
         SolverOptions::default(),
     );
     let llb_caps = llb_caps(caps::list());
+    let frontend_caps = frontend_caps(buildkit_frontend_gateway_pb::caps::list());
     let default_platform = worker.info().platforms.first().cloned().unwrap_or_else(host_platform);
     let registry_cache = RegistryCache::new(registries);
     let solver = LlbSolver::new(LlbSolverOptions {
@@ -71,8 +73,10 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
         cache_exporters: vec![Arc::new(registry_cache)],
         sessions: sessions.clone(),
         frontends: FrontendRegistry::new(),
+        workers: workers.workers().iter().map(|worker| worker_info(&**worker)).collect(),
         default_platform,
         llb_caps: llb_caps.cap_set(llb_caps.all()),
+        frontend_caps: frontend_caps.cap_set(frontend_caps.all()),
         entitlements: Entitlements::supported(settings.config.entitlements.as_deref().unwrap_or_default())
             .context("insecure-entitlements")?,
     });
@@ -83,10 +87,20 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
         workers: workers.clone(),
         builds: gateway.clone(),
         llb_caps,
-        frontend_caps: frontend_caps(buildkit_frontend_gateway_pb::caps::list()),
+        frontend_caps,
     });
     let content = worker.cache().content().clone();
     Ok(Daemon { control, gateway, workers, content })
+}
+
+/// What frontends may know of a worker.
+fn worker_info(worker: &dyn Worker) -> WorkerInfo {
+    let info = worker.info();
+    WorkerInfo {
+        id: info.id.clone(),
+        labels: info.labels.clone(),
+        platforms: info.platforms.iter().map(platform_of).collect(),
+    }
 }
 
 fn host_platform() -> Platform {

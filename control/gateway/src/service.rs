@@ -100,12 +100,12 @@ impl LlbBridge for GatewayService {
         &self,
         request: Request<pb::InputsRequest>,
     ) -> Result<Response<pb::InputsResponse>, Status> {
-        Ok(Response::new(self.build("Inputs", &request).await?.inputs()))
+        answer(self.build("Inputs", &request).await?.inputs().await)
     }
 
     async fn warn(&self, request: Request<pb::WarnRequest>) -> Result<Response<pb::WarnResponse>, Status> {
         let build = self.build("Warn", &request).await?;
-        answer(build.warn(request.into_inner()))
+        answer(build.warn(request.into_inner()).await)
     }
 
     async fn resolve_image_config(

@@ -75,7 +75,7 @@ fn run(case: &Case, all: &[Layer]) -> Result<(Committed, String), String> {
         None => Refs::Many(case.refs.iter().map(|(id, count)| (id.clone(), tree(count))).collect()),
     };
     let metadata = case.metadata.iter().map(|(key, value)| (key.clone(), value.clone().into()));
-    let result = BuildResult { refs, metadata: metadata.collect() };
+    let result = BuildResult { refs, metadata: metadata.collect(), ..BuildResult::default() };
     let version = CompatibilityVersion::try_from(case.version).map_err(|error| error.to_string())?;
     let oci_types = (case.exporter == "oci").then_some(true);
     let (result, settled) =

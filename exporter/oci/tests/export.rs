@@ -132,6 +132,7 @@ fn two_platforms() -> ExportResult {
     BuildResult {
         refs: Refs::Many(refs.into()),
         metadata: BTreeMap::from([("refs.platforms".to_owned(), json.into())]),
+        ..BuildResult::default()
     }
 }
 

@@ -147,6 +147,7 @@ fn platforms(trees: Vec<(&str, Option<ImmutableRef>)>) -> ExportResult {
     BuildResult {
         refs: Refs::Many(refs),
         metadata: BTreeMap::from([("refs.platforms".to_owned(), json.into())]),
+        ..BuildResult::default()
     }
 }
 

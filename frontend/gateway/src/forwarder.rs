@@ -1,22 +1,22 @@
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use buildkit_api_types::WorkerRecord;
 use buildkit_client_llb_sourceresolver::{LayoutStore, MetaRequest, platform_of};
 use buildkit_errdefs::Kind;
-use buildkit_frontend::{
-    BridgeError, CacheImport, FrontendResult, LlbBridge, Reference, SolveRequest as BridgeRequest,
-};
+use buildkit_frontend::{BridgeError, CacheImport, FrontendResult, LlbBridge, SolveRequest as BridgeRequest};
+use buildkit_frontend_gateway_client::{FileRange, GatewayClient, GatewayResult, ReadDir, ReadFile};
+use buildkit_frontend_gateway_forwarder::BridgeClient;
 use buildkit_frontend_gateway_pb as pb;
-use buildkit_solver_pb::{Definition, SourceOp};
-use buildkit_solver_result::{BuildResult, Refs as ResultRefs};
-use buildkit_util_appcontext as tasks;
+use buildkit_frontend_gateway_pb::results;
+use buildkit_solver_pb::Definition;
+use buildkit_solver_result::Refs;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::{Position, Range, SourceInfo, VertexWarning};
+use bytes::Bytes;
 
-use crate::files;
-use crate::refs::Refs;
 use crate::returned::Returned;
 
 /// What a forwarder tells its driver, and what it hands to it.
@@ -34,9 +34,8 @@ pub struct ForwarderOptions {
 
 /// Serves the bridge of one build. Dropping it releases every ref that it handed out.
 pub struct BridgeForwarder {
-    bridge: Arc<dyn LlbBridge>,
+    client: BridgeClient,
     options: ForwarderOptions,
-    refs: Refs,
     returned: Returned,
 }
 
@@ -48,8 +47,13 @@ fn invalid(message: impl Into<String>) -> RemoteError {
 
 impl BridgeForwarder {
     /// A forwarder to the bridge of a build.
-    pub fn new(bridge: Arc<dyn LlbBridge>, options: ForwarderOptions) -> Self {
-        Self { bridge, options, refs: Refs::default(), returned: Returned::new() }
+    pub fn new(bridge: Arc<dyn LlbBridge>, mut options: ForwarderOptions) -> Self {
+        let inputs = std::mem::take(&mut options.inputs);
+        Self {
+            client: BridgeClient::new(bridge, BTreeMap::new(), inputs),
+            options,
+            returned: Returned::new(),
+        }
     }
 
     /// Waits for the result that the driver returns.
@@ -75,11 +79,12 @@ impl BridgeForwarder {
     /// # Errors
     /// What the solve fails with, with the state of the failed step.
     pub async fn solve(&self, request: pb::SolveRequest) -> Answer<pb::SolveResponse> {
-        let request_final = request.r#final;
-        let exporter_attr = request.exporter_attr;
+        if !request.source_policies.is_empty() {
+            return Err(policies());
+        }
         let (allow_return, allow_array) = (request.allow_result_return, request.allow_result_array_ref);
         let result = self
-            .bridge
+            .client
             .solve(BridgeRequest {
                 evaluate: request.evaluate,
                 definition: request.definition,
@@ -92,61 +97,43 @@ impl BridgeForwarder {
                     .map(|import| CacheImport { kind: import.r#type, attrs: import.attrs })
                     .collect(),
             })
-            .await
-            .map_err(|error| self.refs.with_state(error))?;
-        if !allow_return && matches!(result.refs, ResultRefs::Many(_)) {
-            return Err(RemoteError::new(Kind::Unknown, "solve did not return default result"));
-        }
-        let keep = |reference: &Option<Arc<dyn Reference>>| {
-            reference.as_ref().map_or_else(pb::Ref::default, |reference| pb::Ref {
-                id: self.refs.add(reference.clone()),
-                def: reference.definition().map(|definition| (*definition).clone()),
-            })
-        };
-        let mut default_id = String::new();
-        let refs = match &result.refs {
-            ResultRefs::Single(reference) => {
-                let reference = keep(reference);
-                default_id.clone_from(&reference.id);
-                if allow_array {
-                    pb::result::Result::Ref(reference)
-                } else {
-                    pb::result::Result::RefDeprecated(reference.id)
-                }
-            }
-            ResultRefs::Many(refs) => {
-                let refs = refs.iter().map(|(key, reference)| (key.clone(), keep(reference)));
-                if allow_array {
-                    pb::result::Result::Refs(pb::RefMap { refs: refs.collect() })
-                } else {
-                    let refs = refs.map(|(key, reference)| (key, reference.id)).collect();
-                    pb::result::Result::RefsDeprecated(pb::RefMapDeprecated { refs })
-                }
+            .await?;
+        let default_id = match &result.refs {
+            Refs::Single(reference) => reference.as_ref().map(|reference| reference.id().to_owned()),
+            Refs::Many(_) if allow_return => None,
+            Refs::Many(_) => {
+                return Err(RemoteError::new(Kind::Unknown, "solve did not return default result"));
             }
         };
-        if request_final {
-            // Frontends from before `Return` hand over their result so.
-            let mut metadata: BTreeMap<String, String> = serde_json::from_slice(&exporter_attr)
-                .map_err(|error| invalid(format!("invalid exporter attributes: {error}")))?;
-            metadata.retain(|key, _| !result.metadata.contains_key(key));
-            let mut last = result.clone();
-            for (key, value) in metadata {
-                use base64::Engine as _;
-                let value = base64::engine::general_purpose::STANDARD
-                    .decode(value)
-                    .map_err(|error| invalid(format!("invalid exporter attributes: {error}")))?;
-                last.metadata.insert(key, value.into());
-            }
-            self.returned.set(Ok(last));
+        if request.r#final {
+            self.return_last(result.clone(), &request.exporter_attr)?;
         }
+        let named = result.try_map(|reference| {
+            let def = reference.definition().map(|definition| (*definition).clone());
+            Ok::<_, Infallible>(pb::Ref { id: reference.id().to_owned(), def })
+        });
+        let Ok(named) = named;
         Ok(pb::SolveResponse {
-            r#ref: if allow_return { String::new() } else { default_id },
-            result: Some(pb::Result {
-                metadata: result.metadata,
-                attestations: BTreeMap::new(),
-                result: Some(refs),
-            }),
+            r#ref: if allow_return { String::new() } else { default_id.unwrap_or_default() },
+            result: Some(results::to_message(named, allow_array)),
         })
+    }
+
+    /// Frontends from before `Return` hand over their result so.
+    fn return_last(&self, mut result: GatewayResult, attributes: &[u8]) -> Answer<()> {
+        use base64::Engine as _;
+
+        let of_error =
+            |error: &dyn std::fmt::Display| invalid(format!("invalid exporter attributes: {error}"));
+        let attributes: BTreeMap<String, String> =
+            serde_json::from_slice(attributes).map_err(|error| of_error(&error))?;
+        for (key, value) in attributes {
+            let value = base64::engine::general_purpose::STANDARD.decode(value);
+            let value: Bytes = value.map_err(|error| of_error(&error))?.into();
+            result.metadata.entry(key).or_insert(value);
+        }
+        self.returned.set(Ok(self.client.to_frontend(&result)?));
+        Ok(())
     }
 
     /// What is known of an image.
@@ -157,37 +144,26 @@ impl BridgeForwarder {
         &self,
         request: pb::ResolveImageConfigRequest,
     ) -> Answer<pb::ResolveImageConfigResponse> {
-        let scheme = match request.resolver_type {
-            0 => "docker-image",
-            1 => "oci-layout",
+        let layout = match request.resolver_type {
+            0 => None,
+            1 => Some(LayoutStore { session_id: request.session_id, store_id: request.store_id }),
             other => return Err(invalid(format!("unknown resolver type {other}"))),
         };
         if !request.source_policies.is_empty() {
             return Err(policies());
         }
-        let source = SourceOp { identifier: format!("{scheme}://{}", request.r#ref), attrs: Vec::new() };
-        let layout = LayoutStore { session_id: request.session_id, store_id: request.store_id };
         let wanted = MetaRequest {
             log_name: request.log_name,
             platform: request.platform.as_ref().map(platform_of),
             resolve_mode: request.resolve_mode,
             no_config: false,
-            layout: (request.resolver_type == 1).then_some(layout),
+            layout,
         };
-        let (source, found) =
-            self.bridge.resolve_source(source, wanted).await.map_err(|error| error.error)?;
-        let image = found.image.ok_or_else(|| {
-            let text = format!(
-                "ref mutated by policy to non-image: {scheme}://{} -> {}",
-                request.r#ref, source.identifier
-            );
-            RemoteError::new(Kind::Unknown, text)
-        })?;
-        let reference = source.identifier.split_once("://").map_or("", |(_, reference)| reference);
+        let found = self.client.resolve_image_config(&request.r#ref, wanted).await?;
         Ok(pb::ResolveImageConfigResponse {
-            digest: image.digest.to_string(),
-            config: image.config.unwrap_or_default(),
-            r#ref: reference.to_owned(),
+            digest: found.digest.to_string(),
+            config: found.config,
+            r#ref: found.reference,
         })
     }
 
@@ -217,8 +193,7 @@ impl BridgeForwarder {
             no_config: image.no_config,
             layout: None,
         };
-        let (source, found) =
-            self.bridge.resolve_source(source, wanted).await.map_err(|error| error.error)?;
+        let (source, found) = self.client.resolve_source_meta(source, wanted).await?;
         Ok(pb::ResolveSourceMetaResponse {
             source: Some(source),
             image: found.image.map(|image| pb::ResolveSourceImageResponse {
@@ -236,9 +211,13 @@ impl BridgeForwarder {
     /// # Errors
     /// When the ref fails, or the file is not there or no regular file.
     pub async fn read_file(&self, request: pb::ReadFileRequest) -> Answer<pb::ReadFileResponse> {
-        let root = self.refs.directory(&request.r#ref).await?;
-        let data = blocking(move || files::read_file(&root, &request.file_path, request.range)).await?;
-        Ok(pb::ReadFileResponse { data: data.into() })
+        let negative = |_| invalid("invalid negative file range");
+        let range = request.range.map(|range| {
+            let offset = u64::try_from(range.offset).map_err(negative)?;
+            Ok(FileRange { offset, length: u64::try_from(range.length).map_err(negative)? })
+        });
+        let file = ReadFile { path: request.file_path, range: range.transpose()? };
+        Ok(pb::ReadFileResponse { data: self.client.get(&request.r#ref)?.read_file(file).await? })
     }
 
     /// Lists a directory of a ref.
@@ -246,10 +225,8 @@ impl BridgeForwarder {
     /// # Errors
     /// When the ref fails, or the directory is not there.
     pub async fn read_dir(&self, request: pb::ReadDirRequest) -> Answer<pb::ReadDirResponse> {
-        let root = self.refs.directory(&request.r#ref).await?;
-        let entries =
-            blocking(move || files::read_dir(&root, &request.dir_path, &request.include_pattern)).await?;
-        Ok(pb::ReadDirResponse { entries })
+        let directory = ReadDir { path: request.dir_path, include_pattern: request.include_pattern };
+        Ok(pb::ReadDirResponse { entries: self.client.get(&request.r#ref)?.read_dir(directory).await? })
     }
 
     /// Says what a path of a ref is.
@@ -257,8 +234,7 @@ impl BridgeForwarder {
     /// # Errors
     /// When the ref fails, or the path is not there.
     pub async fn stat_file(&self, request: pb::StatFileRequest) -> Answer<pb::StatFileResponse> {
-        let root = self.refs.directory(&request.r#ref).await?;
-        let stat = blocking(move || files::stat_file(&root, &request.path)).await?;
+        let stat = self.client.get(&request.r#ref)?.stat_file(&request.path).await?;
         Ok(pb::StatFileResponse { stat: Some(stat) })
     }
 
@@ -267,20 +243,23 @@ impl BridgeForwarder {
     /// # Errors
     /// When it fails.
     pub async fn evaluate(&self, request: pb::EvaluateRequest) -> Answer<pb::EvaluateResponse> {
-        self.refs.evaluate(&request.r#ref).await?;
+        self.client.get(&request.r#ref)?.evaluate().await?;
         Ok(pb::EvaluateResponse::default())
     }
 
     /// The graphs that the driver was given.
-    pub fn inputs(&self) -> pb::InputsResponse {
-        pb::InputsResponse { definitions: self.options.inputs.clone() }
+    ///
+    /// # Errors
+    /// None that a driver can do anything about.
+    pub async fn inputs(&self) -> Answer<pb::InputsResponse> {
+        Ok(pb::InputsResponse { definitions: self.client.inputs().await? })
     }
 
     /// Adds a warning to the build's progress.
     ///
     /// # Errors
     /// When its digest or source makes no sense.
-    pub fn warn(&self, request: pb::WarnRequest) -> Answer<pb::WarnResponse> {
+    pub async fn warn(&self, request: pb::WarnRequest) -> Answer<pb::WarnResponse> {
         let vertex = Digest::parse(&request.digest).map_err(|error| invalid(error.to_string()))?;
         let position = |position: Option<buildkit_solver_pb::Position>| {
             position.map_or_else(Position::default, |position| Position {
@@ -288,7 +267,7 @@ impl BridgeForwarder {
                 character: position.character,
             })
         };
-        self.bridge.warn(VertexWarning {
+        let warning = VertexWarning {
             vertex,
             level: i32::try_from(request.level).unwrap_or(i32::MAX),
             short: request.short,
@@ -304,7 +283,8 @@ impl BridgeForwarder {
                 .into_iter()
                 .map(|range| Range { start: position(range.start), end: position(range.end) })
                 .collect(),
-        });
+        };
+        self.client.warn(warning).await?;
         Ok(pb::WarnResponse::default())
     }
 
@@ -314,12 +294,7 @@ impl BridgeForwarder {
     /// When the result names refs that there are not.
     pub fn r#return(&self, request: pb::ReturnRequest) -> Answer<pb::ReturnResponse> {
         let outcome = match (request.error, request.result) {
-            (Some(status), _) => Err(RemoteError::from_rpc(buildkit_util_grpcerrors::rpc::Status {
-                code: status.code,
-                message: status.message,
-                details: status.details,
-            })
-            .into()),
+            (Some(status), _) => Err(self.client.to_bridge_error(RemoteError::from_rpc(status))),
             (None, Some(result)) => Ok(self.find(result)?),
             (None, None) => return Err(invalid("Return carries neither a result nor an error")),
         };
@@ -331,38 +306,12 @@ impl BridgeForwarder {
     }
 
     fn find(&self, result: pb::Result) -> Answer<FrontendResult> {
-        if !result.attestations.is_empty() {
-            return Err(RemoteError::new(
-                Kind::Unimplemented,
-                "Attestations of results are not implemented by this daemon",
-            ));
-        }
-        let get = |id: &str| -> Answer<Option<Arc<dyn Reference>>> {
-            if id.is_empty() { Ok(None) } else { self.refs.get(id).map(Some) }
-        };
-        let refs = match result.result {
-            None => ResultRefs::Single(None),
-            Some(pb::result::Result::RefDeprecated(id)) => ResultRefs::Single(get(&id)?),
-            Some(pb::result::Result::Ref(reference)) => ResultRefs::Single(get(&reference.id)?),
-            Some(pb::result::Result::RefsDeprecated(map)) => {
-                let refs = map.refs.iter().map(|(key, id)| Ok((key.clone(), get(id)?)));
-                ResultRefs::Many(refs.collect::<Answer<_>>()?)
-            }
-            Some(pb::result::Result::Refs(map)) => {
-                let refs = map.refs.iter().map(|(key, reference)| Ok((key.clone(), get(&reference.id)?)));
-                ResultRefs::Many(refs.collect::<Answer<_>>()?)
-            }
-        };
-        Ok(BuildResult { refs, metadata: result.metadata })
+        let named = results::from_message(result).map_err(|error| invalid(error.to_string()))?;
+        let result = named.try_map(|reference| self.client.get(&reference.id))?;
+        self.client.to_frontend(&result)
     }
 }
 
 fn policies() -> RemoteError {
     RemoteError::new(Kind::Unimplemented, "Source policies are not implemented by this daemon")
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
-    tasks::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(RemoteError::new(Kind::Internal, error.to_string())))
 }

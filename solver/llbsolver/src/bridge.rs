@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use buildkit_client_llb_sourceresolver::{MetaRequest, MetaResponse};
 use buildkit_errdefs::Kind;
-use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge, Reference, SolveRequest};
+use buildkit_frontend::{BridgeError, BridgeInfo, FrontendResult, LlbBridge, Reference, SolveRequest};
 use buildkit_solver_pb::SourceOp;
 use buildkit_solver_result::BuildResult;
 use buildkit_util_grpcerrors::RemoteError;
@@ -64,6 +64,10 @@ impl Bridge {
 
 #[async_trait]
 impl LlbBridge for Bridge {
+    fn info(&self) -> &BridgeInfo {
+        &self.core.info
+    }
+
     async fn solve(&self, request: SolveRequest) -> Result<FrontendResult, BridgeError> {
         tokio::select! {
             result = self.solve_now(request) => result,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buildkit_errdefs::Kind;
 use buildkit_exporter::{CompatibilityVersion, ExportResult, ExporterInstance};
-use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge};
+use buildkit_frontend::{BridgeError, BridgeInfo, FrontendResult, LlbBridge};
 use buildkit_solver::Job;
 use buildkit_solver_llbsolver_ops::{EarlyLayers, LlbDomain};
 use buildkit_solver_result::{BuildResult, Refs};
@@ -38,7 +38,8 @@ pub struct Build {
 pub(crate) struct BuildCore {
     pub(crate) solver: LlbSolver,
     pub(crate) job: Job<LlbDomain>,
-    pub(crate) session_id: String,
+    /// What its frontends may know.
+    pub(crate) info: BridgeInfo,
     /// Layers of results that are exported.
     pub(crate) layers: Arc<EarlyLayers>,
     /// What its steps may do.
@@ -85,7 +86,7 @@ impl Build {
         let mut result = evaluate(&result).await?;
         let plan = ExportPlan {
             sessions: self.core.solver.shared.options.sessions.clone(),
-            session_id: self.core.session_id.clone(),
+            session_id: self.core.info.session_id.clone(),
             progress: self.core.job.progress().clone(),
             cancelled: self.cancelled.clone(),
             compatibility: self.core.compatibility,
@@ -153,7 +154,10 @@ async fn evaluate(result: &FrontendResult) -> Result<ExportResult, BridgeError> 
             Refs::Many(try_join_all(trees).await?.into_iter().collect())
         }
     };
-    Ok(BuildResult { refs, metadata: result.metadata.clone() })
+    if !result.attestations.is_empty() {
+        tracing::debug!("attestations of the result are left out: exporters do not know them");
+    }
+    Ok(BuildResult { refs, metadata: result.metadata.clone(), ..BuildResult::default() })
 }
 
 /// The error of work that was given up because its build ended.

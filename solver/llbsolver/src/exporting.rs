@@ -67,7 +67,7 @@ impl CacheExportPlan {
         part.done(0, 0);
         let (records, _held) = found.map_err(|error| RemoteError::from_error(&error))?;
         let provider = solver.solver.domain().services().cache.provider();
-        let group = SessionGroup::new([core.session_id.clone()]);
+        let group = SessionGroup::new([core.info.session_id.clone()]);
         let part = progress.start("sending cache export");
         let written = self.export.write(&records, provider, &group, progress).await;
         part.done(0, 0);
@@ -89,7 +89,7 @@ pub(crate) async fn write_caches(
     let exports = core.cache_exports.iter().enumerate().map(|(number, plan)| {
         let trees = &trees;
         async move {
-            let digest = Digest::sha256(format!("{}-cache-{number}", core.session_id));
+            let digest = Digest::sha256(format!("{}-cache-{number}", core.info.session_id));
             let step = Step::new(core.job.progress(), digest, plan.export.description());
             let progress = step.writer();
             let written = step.run(async {

@@ -79,7 +79,7 @@ impl WantedImport {
                             format!("unknown cache importer: {kind}"),
                         ))
                     })?;
-                    let group = SessionGroup::new([core.session_id.clone()]);
+                    let group = SessionGroup::new([core.info.session_id.clone()]);
                     let remote = importer
                         .import(attrs, &group)
                         .await

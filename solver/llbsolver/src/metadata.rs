@@ -53,7 +53,7 @@ pub(crate) async fn resolve_source(
     let _cancel = cancelled.clone().drop_guard();
     let cx = SourceContext {
         sessions: options.sessions.clone(),
-        group: SessionGroup::new([core.session_id.clone()]),
+        group: SessionGroup::new([core.info.session_id.clone()]),
         progress: step.writer(),
         cancelled,
     };

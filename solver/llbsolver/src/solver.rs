@@ -4,7 +4,7 @@ use std::sync::Arc;
 use buildkit_cache_remotecache::{CacheExporter, CacheImporter};
 use buildkit_errdefs::Kind;
 use buildkit_exporter::CompatibilityVersion;
-use buildkit_frontend::{BridgeError, FrontendRegistry};
+use buildkit_frontend::{BridgeError, BridgeInfo, FrontendRegistry, WorkerInfo};
 use buildkit_session::{SessionGroup, SessionManager};
 use buildkit_solver::{JobId, Solver};
 use buildkit_solver_llbsolver_ops::{EarlyLayers, JobContext, LlbDomain};
@@ -23,6 +23,9 @@ use crate::inline::ResultKeys;
 use crate::nested::Nested;
 use crate::{Build, Imports};
 
+/// Who frontends of the daemon run for.
+const PRODUCT: &str = "buildkit";
+
 /// What the solver of a daemon is made of.
 pub struct LlbSolverOptions {
     /// Schedules and caches.
@@ -37,10 +40,14 @@ pub struct LlbSolverOptions {
     pub sessions: SessionManager,
     /// Frontends that requests may name.
     pub frontends: FrontendRegistry,
+    /// Who builds, the default one first.
+    pub workers: Vec<WorkerInfo>,
     /// Platform of ops that name none.
     pub default_platform: pb::Platform,
     /// What ops may ask for.
     pub llb_caps: CapSet,
+    /// What frontends may ask of the bridge.
+    pub frontend_caps: CapSet,
     /// Privileges that builds of this daemon may ask for.
     pub entitlements: Entitlements,
 }
@@ -117,7 +124,13 @@ impl LlbSolver {
         let core = Arc::new(BuildCore {
             solver: self.clone(),
             job,
-            session_id: build.session_id,
+            info: BridgeInfo {
+                session_id: build.session_id,
+                workers: options.workers.clone(),
+                product: PRODUCT.to_owned(),
+                llb_caps: options.llb_caps.clone(),
+                frontend_caps: options.frontend_caps.clone(),
+            },
             layers,
             entitlements,
             platforms: build.platforms,

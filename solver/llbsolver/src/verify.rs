@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(check(requested, delivered), Ok(expected), "{requested}");
         }
         let refs = Refs::Many(BTreeMap::from([("a".to_owned(), Some(()))]));
-        let result = BuildResult { refs, metadata: BTreeMap::new() };
+        let result = BuildResult { refs, ..BuildResult::default() };
         check_platforms(&[], &Platform::new("linux", "amd64"), &result)
             .expect_err("says nothing of its refs");
         let empty = BuildResult::<()>::default();

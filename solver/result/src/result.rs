@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::Attestation;
+
 /// The refs of a result. A ref that is `None` is an empty tree (scratch).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refs<R> {
@@ -19,21 +21,23 @@ pub struct BuildResult<R> {
     pub refs: Refs<R>,
     /// More about the result, by keys that exporters know, such as `containerimage.config`.
     pub metadata: BTreeMap<String, Bytes>,
+    /// Statements about the trees, by the ids of these.
+    pub attestations: BTreeMap<String, Vec<Attestation<R>>>,
 }
 
 impl<R> Default for BuildResult<R> {
     fn default() -> Self {
-        Self { refs: Refs::Single(None), metadata: BTreeMap::new() }
+        Self::single(None)
     }
 }
 
 impl<R> BuildResult<R> {
     /// A result of one tree without metadata.
     pub fn single(reference: Option<R>) -> Self {
-        Self { refs: Refs::Single(reference), metadata: BTreeMap::new() }
+        Self { refs: Refs::Single(reference), metadata: BTreeMap::new(), attestations: BTreeMap::new() }
     }
 
-    /// The refs that there are, in order of their ids.
+    /// The trees that there are, in order of their ids; those that attestations are in are not among them.
     pub fn iter(&self) -> impl Iterator<Item = &R> {
         let (single, many) = match &self.refs {
             Refs::Single(reference) => (reference.as_ref(), None),
@@ -54,7 +58,7 @@ impl<R> BuildResult<R> {
         }
     }
 
-    /// Replaces every ref.
+    /// Replaces every ref, also those of attestations.
     ///
     /// # Errors
     /// The first error of `map`.
@@ -67,6 +71,14 @@ impl<R> BuildResult<R> {
                     .collect::<Result<_, E>>()?,
             ),
         };
-        Ok(BuildResult { refs, metadata: self.metadata.clone() })
+        let attestations = self
+            .attestations
+            .iter()
+            .map(|(id, list)| {
+                let list = list.iter().map(|attestation| attestation.try_map(&mut map));
+                Ok((id.clone(), list.collect::<Result<_, E>>()?))
+            })
+            .collect::<Result<_, E>>()?;
+        Ok(BuildResult { refs, metadata: self.metadata.clone(), attestations })
     }
 }

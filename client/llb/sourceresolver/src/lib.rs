@@ -59,3 +59,14 @@ pub fn platform_of(platform: &buildkit_solver_pb::Platform) -> Platform {
         variant: platform.variant.clone(),
     }
 }
+
+/// A platform in the words of graphs: the reverse of [`platform_of`].
+pub fn platform_to(platform: &Platform) -> buildkit_solver_pb::Platform {
+    buildkit_solver_pb::Platform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        os_version: platform.os_version.clone(),
+        os_features: platform.os_features.clone(),
+        variant: platform.variant.clone(),
+    }
+}

@@ -1,4 +1,5 @@
 mod cache;
+mod definition;
 mod fields;
 mod metadata;
 mod metrics;
@@ -9,13 +10,14 @@ mod registry_tls;
 mod secret;
 mod ssh;
 mod trace;
+mod warnings;
 
-use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use buildkit_client::{Attach, BuildRequest, BuildResponse, Frontend};
 use buildkit_session_auth::{AuthService, CredentialProvider};
 use buildkit_session_auth_authprovider::{DockerAuth, DockerConfig, HttpTokens};
@@ -23,13 +25,10 @@ use buildkit_session_secrets::SecretsService;
 use buildkit_session_secrets_secretsprovider::Store;
 use buildkit_session_sshforward::SshService;
 use buildkit_session_sshforward_sshprovider::Agents;
-use buildkit_solver_pb::{Definition, OpMetadata, map};
 use buildkit_util_appcontext as tasks;
-use buildkit_util_cachedigest::Digest;
 use buildkit_util_progress::SolveStatus;
 use buildkit_util_progress_progressui::{Display, Mode, Settings, Terminal};
 use buildkit_util_resolver::{Limits, TokenClient};
-use prost::Message as _;
 use tokio::sync::mpsc;
 
 use crate::cli::{Build, Global};
@@ -38,16 +37,19 @@ use crate::connect::connect;
 use metrics::Metrics;
 use trace::TraceFile;
 
+/// What a frontend answers for programs that look at exit codes alone.
+const STATUS_CODE: &str = "result.statuscode";
 /// Messages that may wait to be shown.
 const QUEUE: usize = 64;
 
-pub(crate) async fn run(global: &Global, args: &Build) -> Result<()> {
+/// Builds; what the program exits with.
+pub(crate) async fn run(global: &Global, args: &Build) -> Result<ExitCode> {
     let start = Instant::now();
     let (cancel, _) = tasks::shutdown_signals().context("failed to watch for signals")?;
     let request = request(args)?;
     let reference = request.reference.clone();
     let (display, trace) = display(args, &reference)?;
-    let is_interactive = display.is_interactive();
+    let (is_interactive, is_for_people) = (display.is_interactive(), display.is_for_people());
     let client = connect(global).await?;
 
     let (to_tee, messages) = mpsc::channel(QUEUE);
@@ -61,16 +63,13 @@ pub(crate) async fn run(global: &Global, args: &Build) -> Result<()> {
     if let Some(path) = &args.ref_file {
         metadata::replace(path, reference.as_bytes())?;
     }
-    if is_interactive {
-        if let Ok(warnings) = &warnings
-            && !warnings.is_empty()
-        {
-            let plural = if warnings.len() == 1 { "" } else { "s" };
-            eprintln!("{} warning{plural} found", warnings.len());
-        }
-        if let Some(trace) = &trace {
-            eprintln!("Timing and logs of each step: {}", trace.path().display());
-        }
+    if let Ok(warnings) = &warnings
+        && is_for_people
+    {
+        eprint!("{}", warnings::summary(warnings, global.debug));
+    }
+    if let Some(trace) = trace.filter(|_| is_interactive) {
+        eprintln!("Timing and logs of each step: {}", trace.path().display());
     }
     let response = result?;
     warnings?;
@@ -81,7 +80,7 @@ pub(crate) async fn run(global: &Global, args: &Build) -> Result<()> {
     if let Some(target) = &args.debug_json_cache_metrics {
         write_metrics(target, &metrics.text(start.elapsed()))?;
     }
-    Ok(())
+    Ok(exit_code(&response))
 }
 
 /// What the flags ask for.
@@ -117,16 +116,9 @@ fn request(args: &Build) -> Result<BuildRequest> {
     let cache_exports = cache::exports(&args.export_cache)?;
     let cache_imports = cache::imports(&args.import_cache)?;
     let source_policy = args.source_policy_file.as_deref().map(policy::read).transpose()?;
-    let local = options::local(&args.local).context("invalid local")?;
+    let mut local = options::local(&args.local).context("invalid local")?;
     let oci_stores = options::layouts(&args.oci_layout).context("invalid oci-layout")?;
-    let definition = if frontend.name.is_empty() {
-        Some(read_definition(args.no_cache)?)
-    } else {
-        if args.no_cache {
-            frontend.options.insert("no-cache".to_owned(), String::new());
-        }
-        None
-    };
+    let definition = definition::settle(&mut frontend, &mut local, args.no_cache)?;
     Ok(BuildRequest {
         reference: buildkit_identity::new_id(),
         definition,
@@ -142,29 +134,6 @@ fn request(args: &Build) -> Result<BuildRequest> {
         attach,
         ..BuildRequest::default()
     })
-}
-
-/// Reads a definition from standard input; with `no_cache` every op ignores the cache.
-fn read_definition(no_cache: bool) -> Result<Definition> {
-    let mut stdin = std::io::stdin();
-    if rustix::termios::isatty(&stdin) {
-        bail!("please specify --frontend or pipe LLB definition to stdin");
-    }
-    let mut data = Vec::new();
-    stdin.read_to_end(&mut data).context("failed to read standard input")?;
-    let mut definition = Definition::decode(data.as_slice()).context("failed to parse input")?;
-    if definition.def.is_empty() {
-        bail!("empty definition sent to build. Specify --frontend instead?");
-    }
-    if no_cache {
-        let mut metadata: BTreeMap<String, OpMetadata> = map::to_map(definition.metadata);
-        for op in &definition.def {
-            let digest = Digest::sha256(op).as_str().to_owned();
-            metadata.entry(digest).or_default().ignore_cache = true;
-        }
-        definition.metadata = map::from_map(metadata);
-    }
-    Ok(definition)
 }
 
 /// How progress is shown, and the file that keeps it: the one asked for, or on a terminal a
@@ -212,6 +181,15 @@ async fn tee(
         let _ = display.send(message).await;
     }
     (trace, metrics)
+}
+
+/// Success, unless a frontend that was asked a question answers with another number.
+fn exit_code(response: &BuildResponse) -> ExitCode {
+    let code = response
+        .metadata
+        .get(STATUS_CODE)
+        .and_then(|code| std::str::from_utf8(code).ok()?.trim().parse().ok());
+    ExitCode::from(code.unwrap_or(0_u8))
 }
 
 /// Prints what a frontend answered instead of making a tree.

@@ -51,7 +51,7 @@ pub trait GatewayClient: Send + Sync + 'static {
     /// The graphs that the user gave the frontend, by name.
     async fn inputs(&self) -> Result<BTreeMap<String, Definition>, RemoteError>;
 
-    /// Adds a warning to the progress of the build.
+    /// Adds a warning to the progress of the build. Its `vertex` may be that of a step of any graph.
     async fn warn(&self, warning: Warning) -> Result<(), RemoteError>;
 }
 

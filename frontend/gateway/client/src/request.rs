@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use buildkit_solver_pb::Definition;
 use buildkit_util_cachedigest::Digest;
-use buildkit_util_progress::{Range, SourceInfo};
 use bytes::Bytes;
 
 /// A cache to look results up in.
@@ -40,23 +39,4 @@ pub struct ImageConfig {
     pub digest: Digest,
     /// Its configuration, as it is.
     pub config: Bytes,
-}
-
-/// Something that people should know of a step of their build.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Warning {
-    /// The step: the digest of a vertex, of whatever graph.
-    pub vertex: Digest,
-    /// Urgency; 1 is the highest that frontends use.
-    pub level: i32,
-    /// One line.
-    pub short: Bytes,
-    /// More lines.
-    pub detail: Vec<Bytes>,
-    /// Where to read more; empty is nowhere.
-    pub url: String,
-    /// The source file that it is about.
-    pub source_info: Option<SourceInfo>,
-    /// The parts of the file.
-    pub ranges: Vec<Range>,
 }

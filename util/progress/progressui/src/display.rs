@@ -123,6 +123,11 @@ impl<W: Write> Display<W> {
         matches!(self.kind, Kind::Tty { .. })
     }
 
+    /// Whether what is shown is for people to read, and not for a program or for nobody.
+    pub fn is_for_people(&self) -> bool {
+        matches!(self.kind, Kind::Tty { .. } | Kind::Plain { .. })
+    }
+
     /// Takes a message in, and shows it unless something was shown just now.
     ///
     /// # Errors

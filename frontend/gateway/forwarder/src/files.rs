@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use buildkit_errdefs::{Classify, Kind};
-use buildkit_frontend_gateway_pb::FileRange;
+use buildkit_frontend_gateway_client::{FileRange, Stat};
 use buildkit_util_fsutil::mode;
-use buildkit_util_fsutil_types::Stat;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_patternmatcher::PatternMatcher;
 use buildkit_util_system::{Error, FileKind, FileStat, Root};
+use bytes::Bytes;
 
 /// Largest piece of a file that one call returns, below every message limit.
 const READ_LIMIT: u64 = 15 << 20;
@@ -36,7 +36,7 @@ fn rustix_text(errno: i32) -> String {
 }
 
 /// The content of a regular file, or a part of it.
-pub(crate) fn read_file(root: &Path, path: &str, range: Option<FileRange>) -> Result<Vec<u8>, RemoteError> {
+pub(crate) fn read_file(root: &Path, path: &str, range: Option<FileRange>) -> Result<Bytes, RemoteError> {
     let root = Root::open(root).map_err(|error| path_error("open", path, &error))?;
     let mut file = root.open_file(path).map_err(|error| match error {
         Error::NotRegular(_) => {
@@ -47,10 +47,9 @@ pub(crate) fn read_file(root: &Path, path: &str, range: Option<FileRange>) -> Re
     let failed = |source| path_error("read", path, &Error::io("read", path, source));
     let mut limit = READ_LIMIT + 1;
     if let Some(range) = range {
-        let negative = |_| RemoteError::new(Kind::InvalidArgument, "invalid negative file range");
-        let offset = u64::try_from(range.offset).map_err(negative)?;
-        limit = limit.min(u64::try_from(range.length).map_err(negative)?);
-        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+        limit = limit.min(range.length);
+        // No file is longer than what can be sought.
+        file.seek(SeekFrom::Start(range.offset.min(i64::MAX as u64))).map_err(failed)?;
     }
     let mut data = Vec::new();
     file.take(limit).read_to_end(&mut data).map_err(failed)?;
@@ -60,7 +59,7 @@ pub(crate) fn read_file(root: &Path, path: &str, range: Option<FileRange>) -> Re
             format!("{path} is larger than {READ_LIMIT} bytes, read it in ranges"),
         ));
     }
-    Ok(data)
+    Ok(data.into())
 }
 
 /// The entries of a directory, in order; with a pattern, those that match it.
