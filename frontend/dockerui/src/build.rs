@@ -77,7 +77,7 @@ impl DockerUi {
         }
         metadata.insert(key::PLATFORMS.to_owned(), to_json(&Platforms { platforms }).into());
         let refs = if self.options.multi_platform { Refs::Many(trees) } else { Refs::Single(single) };
-        Ok(GatewayResult { refs, metadata })
+        Ok(GatewayResult { refs, metadata, ..GatewayResult::default() })
     }
 }
 

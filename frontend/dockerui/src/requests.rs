@@ -2,7 +2,6 @@ use buildkit_errdefs::Kind;
 use buildkit_frontend_gateway_client::{GatewayResult, RemoteError};
 use buildkit_frontend_subrequests::{Answer, CONVERT_LLB, DESCRIBE, LINT, OUTLINE, TARGETS, describe};
 use buildkit_solver_errdefs::subrequest;
-use buildkit_solver_result::Refs;
 
 use crate::DockerUi;
 
@@ -53,5 +52,5 @@ pub fn describe_requests() -> Answer {
 
 /// The result that an answer is.
 pub fn answered(answer: Answer) -> GatewayResult {
-    GatewayResult { refs: Refs::Single(None), metadata: answer }
+    GatewayResult { metadata: answer, ..GatewayResult::default() }
 }

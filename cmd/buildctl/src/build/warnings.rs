@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
+use buildkit_solver_errdefs::excerpt;
 use buildkit_solver_pb as pb;
 use buildkit_util_progress::{Position, VertexWarning};
-
-use crate::excerpt::excerpt;
 
 /// A list of warnings; with `details` all that is known of each.
 pub(super) fn summary(warnings: &[VertexWarning], details: bool) -> String {
@@ -43,7 +42,7 @@ fn place(warning: &VertexWarning) -> Option<String> {
     let position = |at: &Position| Some(pb::Position { line: at.line, character: at.character });
     let ranges = warning.ranges.iter();
     let ranges = ranges.map(|range| pb::Range { start: position(&range.start), end: position(&range.end) });
-    excerpt(&info, &ranges.collect::<Vec<_>>())
+    Some(String::from_utf8_lossy(&excerpt(&info, &ranges.collect::<Vec<_>>())).into_owned())
 }
 
 #[cfg(test)]
