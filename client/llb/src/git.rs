@@ -1,4 +1,5 @@
 use buildkit_solver_pb::{attr, caps};
+use buildkit_util_gitutil::{GitUrl, ParseError};
 
 use crate::constraints::{Constrained, Constraints};
 use crate::source::{Attrs, is_source, source};
@@ -161,8 +162,17 @@ impl Git {
         let mut attrs = Attrs::default();
         let flag = |set: bool| if set { "true" } else { "" };
 
-        let remote = Remote::parse(&self.url).or_else(|| Remote::parse(&format!("https://{}", self.url)));
-        let url = remote.as_ref().map_or_else(|| format!("https://{}", self.url), |r| r.url.clone());
+        // What names no transport is taken for a host.
+        let (url, remote) = match GitUrl::parse(&self.url) {
+            Err(ParseError::UnknownProtocol) => {
+                let url = format!("https://{}", self.url);
+                let remote = GitUrl::parse(&url);
+                (url, remote)
+            }
+            remote => (self.url, remote),
+        };
+        let remote = remote.ok();
+        let url = remote.as_ref().map_or(url, |remote| remote.remote.clone());
         let identifier = match &remote {
             Some(remote) => {
                 let mut id = format!("{}{}", remote.host, path::join(["/", remote.path.as_str()]));
@@ -186,7 +196,7 @@ impl Git {
         };
         auth_cap(attrs.set(attr::GIT_AUTH_TOKEN_SECRET, self.auth_token_secret), c);
         auth_cap(attrs.set(attr::GIT_AUTH_HEADER_SECRET, self.auth_header_secret), c);
-        if remote.is_some_and(|remote| remote.is_ssh) {
+        if remote.is_some_and(|remote| remote.scheme == "ssh") {
             attrs.set(attr::GIT_KNOWN_SSH_HOSTS, self.known_ssh_hosts);
             c.metadata.add_cap(caps::SOURCE_GIT_KNOWN_SSH_HOSTS);
             let socket = if self.ssh_socket.is_empty() { "default".to_owned() } else { self.ssh_socket };
@@ -210,80 +220,5 @@ impl Git {
         attrs.set(attr::OCI_LAYOUT_STORE_ID, bundle_store);
         c.metadata.add_cap(caps::SOURCE_GIT);
         source(format!("git://{identifier}"), attrs.into_map(), constraints)
-    }
-}
-
-/// A repository's address without query and fragment.
-#[derive(Debug, PartialEq, Eq)]
-struct Remote {
-    host: String,
-    path: String,
-    url: String,
-    is_ssh: bool,
-}
-
-impl Remote {
-    /// From a URL with one of git's schemes, or `user@host:path`.
-    fn parse(text: &str) -> Option<Self> {
-        if let Some((scheme, rest)) = text.split_once("://")
-            && !scheme.is_empty()
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
-        {
-            let scheme = scheme.to_ascii_lowercase();
-            if !matches!(scheme.as_str(), "http" | "https" | "ssh" | "git") {
-                return None;
-            }
-            let rest = rest.split(['#', '?']).next().unwrap_or(rest);
-            let (authority, path) = match rest.find('/') {
-                Some(slash) => rest.split_at(slash),
-                None => (rest, ""),
-            };
-            let host = authority.rsplit('@').next().unwrap_or(authority);
-            return Some(Self {
-                host: host.to_owned(),
-                path: path.to_owned(),
-                url: format!("{scheme}://{rest}"),
-                is_ssh: scheme == "ssh",
-            });
-        }
-        let (user, rest) = text.split_once('@')?;
-        let (host, path) = rest.split_once(':')?;
-        let is_word = |text: &str, extra: &[char]| {
-            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(&c))
-        };
-        if !is_word(user, &['-', '_']) || !is_word(host, &['-', '.']) {
-            return None;
-        }
-        let path = path.split(['#', '?']).next().unwrap_or(path);
-        Some(Self {
-            host: host.to_owned(),
-            path: path.to_owned(),
-            url: format!("{user}@{host}:{path}"),
-            is_ssh: true,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn remotes() {
-        for (text, expect) in [
-            ("https://x.y/a.git#v1", Some(("x.y", "/a.git", "https://x.y/a.git", false))),
-            ("ssh://git@x:22/a", Some(("x:22", "/a", "ssh://git@x:22/a", true))),
-            ("git@x.y:a/b.git#r", Some(("x.y", "a/b.git", "git@x.y:a/b.git", true))),
-            ("ftp://x/a", None),
-            ("x.y/a", None),
-        ] {
-            let expect = expect.map(|(host, path, url, is_ssh)| Remote {
-                host: host.to_owned(),
-                path: path.to_owned(),
-                url: url.to_owned(),
-                is_ssh,
-            });
-            assert_eq!(Remote::parse(text), expect, "{text}");
-        }
     }
 }

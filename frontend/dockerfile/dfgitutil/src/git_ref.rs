@@ -1,7 +1,7 @@
+use buildkit_util_gitutil::{GitUrl, Query};
 use buildkit_util_gopath::rooted;
 
-use crate::query::{Query, QueryError};
-use crate::url::{Url, is_transport, parse_query};
+use crate::QueryError;
 
 /// A repository, and what is wanted of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,45 +70,22 @@ impl GitRef {
             return None;
         }
         if text.starts_with("github.com/") {
-            let url = Url::parse(text)?;
-            // What stands before the path of a URL without a scheme is a part of it.
-            let git = Self { remote: url.remote(), looks_local: true, ..Self::with_fragment(&url.fragment) };
-            return Some((git, url.query()));
+            let url = GitUrl::without_scheme(text).ok()?;
+            return Some((Self { looks_local: true, ..Self::of_url(&url) }, url.query));
         }
-        let Some(scheme) = scheme(text) else {
-            return Self::parse_scp(text);
-        };
-        if !is_transport(&scheme) {
+        let url = GitUrl::parse(text).ok()?;
+        if matches!(url.scheme.as_str(), "http" | "https") && !url.path.ends_with(".git") {
             return None;
         }
-        let url = Url::parse(text)?;
-        let is_web = matches!(scheme.as_str(), "http" | "https");
-        if is_web && !url.path.ends_with(".git") {
-            return None;
-        }
-        let git = Self {
-            remote: url.remote(),
-            unencrypted: matches!(scheme.as_str(), "http" | "git"),
-            ..Self::with_fragment(&url.fragment)
-        };
-        Some((git, url.query()))
+        Some((Self::of_url(&url), url.query))
     }
 
-    /// `user@host:path?query#fragment`.
-    fn parse_scp(text: &str) -> Option<(Self, Query)> {
-        let (user, rest) = text.split_once('@')?;
-        let (host, rest) = rest.split_once(':')?;
-        let is_word = |text: &str, extra: &str| {
-            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
-        };
-        if !is_word(user, "-_") || !is_word(host, "-.") || text.contains('\n') {
-            return None;
+    fn of_url(url: &GitUrl) -> Self {
+        Self {
+            remote: url.remote.clone(),
+            unencrypted: matches!(url.scheme.as_str(), "http" | "git"),
+            ..Self::with_fragment(&url.fragment)
         }
-        let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let query = parse_query(query).whole?;
-        let git = Self { remote: format!("{user}@{host}:{path}"), ..Self::with_fragment(fragment) };
-        Some((git, query))
     }
 
     /// `reference:folder`.
@@ -121,11 +98,4 @@ impl GitRef {
             ..Self::default()
         }
     }
-}
-
-/// What stands before `://`, in lower case.
-fn scheme(text: &str) -> Option<String> {
-    let (scheme, _) = text.split_once("://")?;
-    let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    is_scheme.then(|| scheme.to_ascii_lowercase())
 }

@@ -2,7 +2,7 @@
 //!
 //! A name is a URL that git takes, with what is wanted of the repository behind it: as a fragment
 //! (`https://host/repo.git#ref:folder`) or as a query (`?ref=…&subdir=…`). What is one and what is none is told as
-//! the original does (upstream `frontend/dockerfile/dfgitutil`, `util/gitutil`), since it decides what a context
+//! the original does (upstream `frontend/dockerfile/dfgitutil`), since it decides what a context
 //! is.
 //!
 //! ```
@@ -19,7 +19,6 @@
 
 mod git_ref;
 mod query;
-mod url;
 
 pub use git_ref::{GitRef, MTime};
 pub use query::QueryError;

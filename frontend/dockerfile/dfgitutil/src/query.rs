@@ -1,11 +1,7 @@
-use std::collections::BTreeMap;
-
 use buildkit_errdefs::{Classify, Kind};
+use buildkit_util_gitutil::Query;
 
 use crate::{GitRef, MTime};
-
-/// Values by key.
-pub(crate) type Query = BTreeMap<String, Vec<String>>;
 
 /// What is wanted of a repository makes no sense. The texts are upstream's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

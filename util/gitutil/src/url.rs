@@ -1,20 +1,17 @@
 //! URLs as Go's `net/url` reads and writes them, as far as names of repositories need it: the written form is
 //! what repositories are told apart by.
 
-use crate::query::Query;
-
-/// Whether git transfers over URLs with this scheme, in lower case.
-pub(crate) fn is_transport(scheme: &str) -> bool {
-    matches!(scheme, "http" | "https" | "ssh" | "git")
-}
+use crate::Query;
 
 /// A URL in its parts, escapes resolved but for those of the query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Url {
     /// In lower case; empty if there is none.
-    scheme: String,
-    /// What stands before the path: `user:password@host:port`, as it is written again.
-    authority: String,
+    pub(crate) scheme: String,
+    /// `user:password@`, as it is written again.
+    user: String,
+    /// With its port.
+    pub(crate) host: String,
     pub(crate) path: String,
     /// The path as it is written again.
     escaped_path: String,
@@ -47,9 +44,11 @@ impl Url {
         let decoded = unescape(path)?;
         let is_escaped = path.bytes().all(|byte| byte == b'%' || is_path(byte) || b"!'()*[]".contains(&byte));
         let escaped_path = if is_escaped { path.to_owned() } else { escape(&decoded, is_path) };
+        let (user, host) = parse_authority(authority)?;
         Some(Self {
             scheme,
-            authority: parse_authority(authority)?,
+            user,
+            host,
             path: text_of(decoded),
             escaped_path,
             query: query.to_owned(),
@@ -60,10 +59,10 @@ impl Url {
 
     /// The URL without query and fragment; without its scheme if it has none.
     pub(crate) fn remote(&self) -> String {
-        let Self { scheme, authority, escaped_path, .. } = self;
+        let Self { scheme, user, host, escaped_path, .. } = self;
         let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
         let query = if self.has_empty_query { "?" } else { "" };
-        format!("{scheme}{authority}{escaped_path}{query}")
+        format!("{scheme}{user}{host}{escaped_path}{query}")
     }
 
     /// The pairs of the query that can be read.
@@ -94,8 +93,8 @@ pub(crate) fn parse_query(text: &str) -> ParsedQuery {
     ParsedQuery { whole: is_whole.then(|| readable.clone()), readable }
 }
 
-/// Checks `user:password@host:port` and writes it again.
-fn parse_authority(text: &str) -> Option<String> {
+/// Checks `user:password@host:port`: what stands before the host, as it is written again, and the host.
+fn parse_authority(text: &str) -> Option<(String, String)> {
     let (user, host) = match text.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, text),
@@ -117,7 +116,7 @@ fn parse_authority(text: &str) -> Option<String> {
     if !is_port || !is_name {
         return None;
     }
-    let Some(user) = user else { return Some(host.to_owned()) };
+    let Some(user) = user else { return Some((String::new(), host.to_owned())) };
     let is_user =
         user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&byte));
     if !is_user {
@@ -128,7 +127,7 @@ fn parse_authority(text: &str) -> Option<String> {
         Some((name, password)) => format!("{}:{}", part(name)?, part(password)?),
         None => part(user)?,
     };
-    Some(format!("{user}@{host}"))
+    Some((format!("{user}@"), host.to_owned()))
 }
 
 fn is_unreserved(byte: u8) -> bool {
