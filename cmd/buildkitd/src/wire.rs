@@ -13,6 +13,8 @@ use buildkit_control::{Control, ControlOptions};
 use buildkit_control_gateway::ActiveBuilds;
 use buildkit_executor_oci::DnsConfig;
 use buildkit_frontend::{FrontendRegistry, WorkerInfo};
+use buildkit_frontend_dockerfile_builder::{self as dockerfile, DockerfileFrontend};
+use buildkit_frontend_gateway_forwarder::ForwardedFrontend;
 use buildkit_session::SessionManager;
 use buildkit_solver::{Solver, SolverOptions};
 use buildkit_solver_llbsolver::{
@@ -72,7 +74,7 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
         importers: vec![Arc::new(registry_cache.clone())],
         cache_exporters: vec![Arc::new(registry_cache)],
         sessions: sessions.clone(),
-        frontends: FrontendRegistry::new(),
+        frontends: frontends(),
         workers: workers.workers().iter().map(|worker| worker_info(&**worker)).collect(),
         default_platform,
         llb_caps: llb_caps.cap_set(llb_caps.all()),
@@ -91,6 +93,14 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
     });
     let content = worker.cache().content().clone();
     Ok(Daemon { control, gateway, workers, content })
+}
+
+/// The frontends that run in the daemon itself.
+fn frontends() -> FrontendRegistry {
+    let mut frontends = FrontendRegistry::new();
+    let dockerfile = ForwardedFrontend::new(dockerfile::NAME, Arc::new(DockerfileFrontend));
+    frontends.register(Arc::new(dockerfile));
+    frontends
 }
 
 /// What frontends may know of a worker.

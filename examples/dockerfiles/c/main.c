@@ -1,0 +1,7 @@
+void greet(const char *language);
+
+int main(void)
+{
+	greet("C");
+	return 0;
+}

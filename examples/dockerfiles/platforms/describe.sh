@@ -1,0 +1,7 @@
+#!/bin/sh
+cat <<TEXT
+platform=$TARGETPLATFORM
+os=$TARGETOS
+architecture=$TARGETARCH
+variant=$TARGETVARIANT
+TEXT

@@ -1,0 +1,28 @@
+//! Configurations of images, each asked for once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use buildkit_frontend_gateway_client::{GatewayClient, ImageConfig, MetaRequest, RemoteError};
+use tokio::sync::{Mutex, OnceCell};
+
+type Answer = Arc<OnceCell<Result<ImageConfig, RemoteError>>>;
+
+/// Asks once for what several stages and platforms want to know at once.
+#[derive(Default)]
+pub(crate) struct ImageConfigs {
+    answers: Mutex<HashMap<String, Answer>>,
+}
+
+impl ImageConfigs {
+    pub(crate) async fn get(
+        &self,
+        client: &dyn GatewayClient,
+        name: &str,
+        request: MetaRequest,
+    ) -> Result<ImageConfig, RemoteError> {
+        let key = format!("{name} {request:?}");
+        let answer = self.answers.lock().await.entry(key).or_default().clone();
+        answer.get_or_init(|| client.resolve_image_config(name, request)).await.clone()
+    }
+}

@@ -1,0 +1,3 @@
+FROM base
+ARG A=${B:?must be set}
+RUN x

@@ -1,0 +1,3 @@
+FROM ${NOPE:-base}
+ARG V
+FROM $TARGETPLATFOM-x AS y

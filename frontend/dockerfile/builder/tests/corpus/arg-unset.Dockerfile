@@ -1,0 +1,4 @@
+FROM base
+ARG X
+RUN echo ${X} ${Y}
+ENV Z=$Q

@@ -1,0 +1,4 @@
+FROM base
+CMD echo shell
+ENTRYPOINT ["/bin/app", "a\"b", "c d"]
+CMD ["--flag", "é\t"]

@@ -1,0 +1,2 @@
+FROM full
+RUN x

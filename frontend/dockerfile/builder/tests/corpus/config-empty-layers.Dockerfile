@@ -1,0 +1,2 @@
+FROM emptyimage
+COPY a /

@@ -1,0 +1,2 @@
+FROM scratch
+COPY --from=repo a /a

@@ -1,0 +1,4 @@
+FROM base AS app
+RUN x
+FROM app
+RUN y

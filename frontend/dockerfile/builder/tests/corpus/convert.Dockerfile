@@ -1,0 +1,3 @@
+FROM base
+RUN x
+COPY a /a

@@ -1,0 +1,3 @@
+ARG X=base
+FROM base
+COPY --from=$X /a /b

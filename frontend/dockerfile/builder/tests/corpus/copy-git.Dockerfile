@@ -1,0 +1,2 @@
+FROM base
+COPY https://example.test/x.git /x

@@ -1,0 +1,5 @@
+FROM base AS out
+WORKDIR /w
+COPY --link a /a
+COPY --link b c/ /d/
+RUN x

@@ -1,0 +1,6 @@
+FROM base
+RUN a \
+  b
+COPY <<EOF /x
+one
+EOF

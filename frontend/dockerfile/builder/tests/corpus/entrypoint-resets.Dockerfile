@@ -1,0 +1,2 @@
+FROM other
+ENTRYPOINT run me

@@ -1,0 +1,4 @@
+FROM base
+WORKDIR /w
+COPY a /a
+RUN x

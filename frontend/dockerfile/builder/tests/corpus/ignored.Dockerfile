@@ -1,0 +1,4 @@
+FROM base
+COPY secret.txt ./a /x/
+ADD b/c /y
+COPY . /all

@@ -1,0 +1,4 @@
+FROM base AS a
+RUN --mount=from=b,target=/b x
+FROM base AS b
+RUN y

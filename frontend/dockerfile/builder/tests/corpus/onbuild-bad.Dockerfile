@@ -1,0 +1,2 @@
+FROM badtriggers
+RUN own

@@ -1,0 +1,2 @@
+FROM --platform=linux/a/b/c base
+RUN x

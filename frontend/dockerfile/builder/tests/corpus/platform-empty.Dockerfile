@@ -1,0 +1,2 @@
+FROM --platform=$NOSUCH base
+RUN x

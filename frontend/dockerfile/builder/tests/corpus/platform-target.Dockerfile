@@ -1,0 +1,2 @@
+FROM --platform=$TARGETPLATFORM base
+RUN x

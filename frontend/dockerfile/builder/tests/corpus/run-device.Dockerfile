@@ -1,0 +1,2 @@
+FROM base
+RUN --device=vendor.test/dev=all,required x

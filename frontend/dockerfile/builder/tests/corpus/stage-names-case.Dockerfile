@@ -1,0 +1,4 @@
+FROM base AS Build
+RUN x
+FROM bUILD as Other
+RUN y

@@ -1,0 +1,3 @@
+# syntax=docker.test/frontend:1 extra
+FROM base
+RUN x

@@ -1,0 +1,2 @@
+FROM base
+COPY --form=x a /a

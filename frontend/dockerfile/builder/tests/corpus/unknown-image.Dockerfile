@@ -1,0 +1,2 @@
+FROM bace
+RUN x

@@ -1,0 +1,4 @@
+FROM UPPER/Case AS bad
+RUN x
+FROM base
+RUN y
