@@ -83,9 +83,11 @@ fn has_operator(word: &str) -> bool {
             '\'' if !double => single = !single,
             '"' if !single => double = !double,
             '$' if !single => {
-                let inner = word[at..].strip_prefix("${").unwrap_or_default();
-                let operator = inner.trim_start_matches(|c: char| c == '_' || c.is_alphanumeric());
-                if operator.len() < inner.len() && !operator.is_empty() && !operator.starts_with('}') {
+                let Some(inner) = word[at..].strip_prefix("${") else { continue };
+                let behind = inner.trim_start_matches(|c: char| c == '_' || c.is_alphanumeric());
+                // Special parameters have names of one other character.
+                let special = if behind.len() == inner.len() { behind.chars().next() } else { None };
+                if !behind.strip_prefix(|c| Some(c) == special).unwrap_or(behind).starts_with('}') {
                     return true;
                 }
             }
@@ -97,4 +99,24 @@ fn has_operator(word: &str) -> bool {
 
 fn quotes(text: &str) -> usize {
     text.matches(['\'', '"']).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shifts_announce_nothing() {
+        let names = |line| announced(line).map(|it| it.into_iter().map(|it| it.name).collect::<Vec<_>>());
+        for line in
+            ["echo $((1 << ${b:-8}))", "$((1 << \"${b-8}\"))", "$((1 << ${?:-8}))", "<<${@#x}", "a<<b"]
+        {
+            assert_eq!(names(line), Ok(vec![]), "{line}");
+        }
+        for (line, name) in
+            [("<<EOF", "EOF"), ("<< ${b}", "${b}"), ("<<'${b:-8}'", "${b:-8}"), ("<<${?}", "${?}")]
+        {
+            assert_eq!(names(line), Ok(vec![name.to_owned()]), "{line}");
+        }
+    }
 }
