@@ -92,11 +92,15 @@ pub(crate) fn compatibility(request: &SolveRequest) -> Result<CompatibilityVersi
         .map_err(|error| RemoteError::from_error(&error))
 }
 
-/// `SOURCE_DATE_EPOCH` as a build argument holds for exporters that name none.
+/// `SOURCE_DATE_EPOCH` as a build argument holds for exporters that name none, unless it is the name of something
+/// whose date a frontend is to find out.
 pub(crate) fn spread_epoch(request: &mut SolveRequest) {
     let Some(epoch) = request.frontend_attrs.get("build-arg:SOURCE_DATE_EPOCH").cloned() else {
         return;
     };
+    if !epoch.is_empty() && epoch.parse::<i64>().is_err() {
+        return;
+    }
     for exporter in &mut request.exporters {
         exporter.attrs.entry("source-date-epoch".to_owned()).or_insert_with(|| epoch.clone());
     }
@@ -127,6 +131,13 @@ mod tests {
         assert_eq!(cache.exports[0].attrs["ref"], "r/a");
         assert_eq!(cache.imports[0].attrs["ref"], "r/b");
         assert_eq!(cache_exports(&request)[0].1["ref"], "r/a");
+
+        // The name of something is no date.
+        let exporter = Exporter { r#type: "local".to_owned(), ..Exporter::default() };
+        let mut request = SolveRequest { exporters: vec![exporter], ..SolveRequest::default() };
+        request.frontend_attrs.insert("build-arg:SOURCE_DATE_EPOCH".to_owned(), "context".to_owned());
+        spread_epoch(&mut request);
+        assert!(request.exporters[0].attrs.is_empty());
 
         // With both forms the new one counts.
         let exporter = |kind: &str| Exporter { r#type: kind.to_owned(), ..Exporter::default() };

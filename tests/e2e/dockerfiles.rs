@@ -62,7 +62,9 @@ fn text(out: &Path, name: &str) -> String {
 fn stages_share_their_files_and_their_cache() {
     let sandbox = Sandbox::new();
     let dockerfile = "\
-        FROM busybox AS build\n\
+        FROM scratch AS root\n\
+        COPY --from=busybox / /\n\
+        FROM root AS build\n\
         ENV PATH=/bin GREETING=hello\n\
         WORKDIR /src/deep\n\
         COPY *.txt sub/ ./\n\
@@ -91,8 +93,7 @@ fn stages_share_their_files_and_their_cache() {
     fs_err::write(context.path().join("not-used"), "changed").unwrap();
     let again = context.build(&sandbox).args(["--opt", "build-arg:WHO=world"]).run().assert_ok().text();
     let steps = again.lines().filter(|line| line.ends_with(" CACHED")).count();
-    assert!(steps >= 5, "{again}");
-    assert!(!again.contains("hello world"), "{again}");
+    assert_eq!(steps, 9, "what was changed is not used: {again}");
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn steps_have_documents_caches_secrets_and_memory() {
         #!/bin/busybox sh\n\
         echo shebang >> /log\n\
         EOF\n\
-        RUN --mount=type=cache,target=/cache,mode=0770,uid=5 echo x >> /cache/n && cat /cache/n > /n && stat -c '%a %u' /cache >> /log\n\
+        RUN --mount=type=cache,target=/cache --mount=type=cache,target=/own,mode=0770,uid=5 echo x >> /cache/n && cat /cache/n > /n && stat -c '%a %u' /own >> /log\n\
         RUN --mount=type=secret,id=s,mode=0400 --mount=type=secret,id=s,env=S cat /run/secrets/s >> /log && echo $S >> /log\n\
         RUN --mount=type=tmpfs,target=/mem,size=1m touch /mem/f && grep -c ' /mem tmpfs' /proc/mounts >> /log\n\
         RUN --mount=target=/ctx,rw cat /ctx/given >> /log && rm /ctx/given\n\
@@ -125,8 +126,8 @@ fn steps_have_documents_caches_secrets_and_memory() {
     let context = Context::new(&sandbox, "context", dockerfile).file("given", "given\n");
     let secret = format!("id=s,src={}", sandbox.path("secret").display());
     for builds in 1..=2 {
-        let arguments = ["--secret", &secret, "--no-cache"];
-        let out = context.export(&sandbox, &arguments);
+        // Steps on a folder of the client run in each build; `--no-cache` would empty the cache, too.
+        let out = context.export(&sandbox, &["--secret", &secret]);
         let log = text(&out, "log");
         let want = "one\n2\nshebang\n770 5\n5ecret\n5ecret\n1\ngiven\n";
         assert!(log.starts_with(want), "{log}");

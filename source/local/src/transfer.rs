@@ -179,7 +179,7 @@ impl Transfer<'_> {
 
 /// Reports bytes as a part of a step, not more often than people can see.
 fn report(progress: &Writer, id: &str) -> Progress {
-    let state = Mutex::new((Some(progress.start(id)), Instant::now()));
+    let state = Mutex::new((Some(progress.start_action(id, "transferring")), Instant::now()));
     Arc::new(move |bytes, last| {
         let current = i64::try_from(bytes).unwrap_or(i64::MAX);
         let mut state = state.lock();

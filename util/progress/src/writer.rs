@@ -36,7 +36,12 @@ impl Writer {
 
     /// Starts a part of the step; its `id` is what people read.
     pub fn start(&self, id: &str) -> Part {
-        let part = Part { writer: self.clone(), id: id.to_owned(), started: SystemTime::now() };
+        self.start_action(id, "")
+    }
+
+    /// As [`start`](Self::start); `action` is what programs know parts of its kind by, such as `transferring`.
+    pub fn start_action(&self, id: &str, action: &'static str) -> Part {
+        let part = Part { writer: self.clone(), id: id.to_owned(), action, started: SystemTime::now() };
         part.send(0, 0, None);
         part
     }
@@ -69,6 +74,7 @@ impl Writer {
 pub struct Part {
     writer: Writer,
     id: String,
+    action: &'static str,
     started: SystemTime,
 }
 
@@ -87,7 +93,7 @@ impl Part {
         self.writer.publish(Event::Status(VertexStatus {
             id: self.id.clone(),
             vertex: self.writer.vertex.clone(),
-            name: String::new(),
+            name: self.action.to_owned(),
             total,
             current,
             timestamp: SystemTime::now(),
