@@ -29,6 +29,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long cancelled builds may take to clean up.
 const CANCEL: Duration = Duration::from_secs(5);
 
+/// How long clients may take to hear the last answers and leave, when no build runs any more.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Runs the daemon until a signal ends it.
 pub(crate) async fn run(settings: Settings, kinds: WorkerKinds) -> anyhow::Result<()> {
     let (first, second) = shutdown_signals().context("failed to handle signals")?;
@@ -48,22 +51,24 @@ pub(crate) async fn run(settings: Settings, kinds: WorkerKinds) -> anyhow::Resul
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     let mut servers = futures::future::join_all(servers);
-    let result = tokio::select! {
-        () = first.cancelled() => Ok(()),
-        ended = &mut servers => ended
-            .into_iter()
-            .find_map(|server| server.map_err(anyhow::Error::from).and_then(|result| result).err())
-            .map_or(Ok(()), Err),
+    let ended = tokio::select! {
+        () = first.cancelled() => None,
+        ended = &mut servers => Some(ended),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping server");
     stop.cancel();
     drain(&daemon.control, &second).await;
+    if ended.is_none() {
+        // Those who wait for builds are to be told how they ended.
+        let _ = tokio::time::timeout(FAREWELL, &mut servers).await;
+    }
     for worker in daemon.workers.workers() {
         worker.close().await;
     }
     drop(lock);
-    result
+    let failed = |server: Result<anyhow::Result<()>, _>| server.map_err(anyhow::Error::from).flatten().err();
+    ended.into_iter().flatten().find_map(failed).map_or(Ok(()), Err)
 }
 
 /// Lets builds finish for a while, then cancels them.
