@@ -1,6 +1,6 @@
 //! The frontend `dockerfile.v0`: builds Dockerfiles with whatever bridge it is given.
 //!
-//! It reads what its user wants ([`DockerUi`]), has the Dockerfile converted for each platform
+//! It reads what its user wants (`frontend/dockerui`), has the Dockerfile converted for each platform
 //! (`frontend/dockerfile/dockerfile2llb`), and solves the graphs. A file that names another frontend is built by that
 //! one. Behaviour follows upstream `frontend/dockerfile/builder`.
 #![forbid(unsafe_code)]
