@@ -1,8 +1,7 @@
-mod protojson;
-
 use std::collections::BTreeMap;
 
 use buildkit_errdefs::{Classify, Kind};
+use buildkit_solver_pb::json::Protobuf;
 use buildkit_solver_pb::{Definition, Op, OpMetadata, Source, map};
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_gojson::{Object, Value};
@@ -10,7 +9,6 @@ use prost::Message;
 
 use crate::answer::{Answer, answer};
 use crate::describe::{Named, RequestDefinition};
-use protojson::ProtoJson;
 
 /// The request for the graph that would be built.
 pub const CONVERT_LLB: RequestDefinition = RequestDefinition {
@@ -74,13 +72,10 @@ impl Value for ConvertedGraph {
         Object::new(out)
             .object("def", |ops| {
                 for (digest, op) in &self.ops {
-                    ops.field_with(digest, |out| op.write(out));
+                    ops.field(digest, &Protobuf(op));
                 }
             })
             .field("metadata", &self.metadata)
-            .field_with("source", |out| match &self.source {
-                Some(source) => source.write(out),
-                None => out.push_str("{}"),
-            });
+            .field("source", &Protobuf(self.source.as_ref().unwrap_or(&Source::default())));
     }
 }
