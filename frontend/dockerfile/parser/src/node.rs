@@ -1,7 +1,7 @@
 use crate::error::{At, Error};
 use crate::json::{Json, string_array};
 use crate::keyword::Form;
-use crate::span::Span;
+use crate::span::{Span, is_ascii_blank};
 use crate::words::{flags, quoted_words};
 use crate::{Args, Node, Pair, SourceMap, Word};
 
@@ -87,11 +87,11 @@ fn json_or(rest: Span<'_>, otherwise: impl FnOnce(Span<'_>) -> Args) -> Result<(
 }
 
 fn health(rest: Span<'_>) -> Result<(Args, bool), At> {
-    let end = rest.text.find(char::is_whitespace).unwrap_or(rest.text.len());
+    let end = rest.text.find(is_ascii_blank).unwrap_or(rest.text.len());
     if end == 0 {
         return Ok((Args::Words(Vec::new()), false));
     }
-    let (command, json) = json_or(rest.from(end).trim_start(), line_or_nothing)?;
+    let (command, json) = json_or(rest.from(end).trim_start_ascii(), line_or_nothing)?;
     let mut words = vec![rest.to(end).to_word()];
     if let Args::Words(command) = command {
         words.extend(command);

@@ -36,6 +36,10 @@ impl<'a> Span<'a> {
         self.from(self.text.len() - self.text.trim_start().len())
     }
 
+    pub(crate) fn trim_start_ascii(self) -> Self {
+        self.from(self.text.len() - self.text.trim_start_matches(is_ascii_blank).len())
+    }
+
     /// What is before the first blanks, and what behind them.
     pub(crate) fn split_at_blanks(self) -> (Self, Option<Self>) {
         let Some(start) = self.text.find(is_blank) else { return (self, None) };
@@ -47,6 +51,11 @@ impl<'a> Span<'a> {
     pub(crate) fn to_word(self) -> Word {
         Word { text: self.text.to_owned(), offset: self.at }
     }
+}
+
+/// What separates flags from each other and the type of a `HEALTHCHECK` from its command.
+pub(crate) fn is_ascii_blank(c: char) -> bool {
+    c == '\n' || is_blank(c)
 }
 
 /// What separates a keyword from its arguments, and the arguments of a list.

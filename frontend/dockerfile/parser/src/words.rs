@@ -1,5 +1,5 @@
 use crate::Word;
-use crate::span::Span;
+use crate::span::{Span, is_ascii_blank};
 
 /// The words of an `ARG`, `ENV` or `LABEL`: separated by blanks that are neither quoted nor escaped. Quotes
 /// and escapes stay; they are removed when the words are expanded.
@@ -34,10 +34,10 @@ pub(crate) fn quoted_words(rest: Span<'_>, escape: char) -> Vec<Word> {
 }
 
 /// The words at the beginning that begin with `--`, without quotes and escapes, and what is behind them. A
-/// lone `--` ends them.
+/// lone `--` ends them. Only blanks of ASCII separate them.
 pub(crate) fn flags(line: Span<'_>, escape: char) -> (Vec<Word>, Span<'_>) {
     let mut flags = Vec::new();
-    let mut rest = line.trim_start();
+    let mut rest = line.trim_start_ascii();
     while rest.text.starts_with("--") {
         let (word, quoted, behind) = flag(rest, escape);
         if word.text == "--" {
@@ -46,7 +46,7 @@ pub(crate) fn flags(line: Span<'_>, escape: char) -> (Vec<Word>, Span<'_>) {
         if quoted || !word.text.is_empty() {
             flags.push(word);
         }
-        rest = behind.trim_start();
+        rest = behind.trim_start_ascii();
     }
     (flags, rest)
 }
@@ -58,7 +58,7 @@ fn flag(rest: Span<'_>, escape: char) -> (Word, bool, Span<'_>) {
     let mut chars = rest.text.char_indices();
     while let Some((at, c)) = chars.next() {
         match quote {
-            None if c.is_whitespace() => return (word, quoted, rest.from(at)),
+            None if is_ascii_blank(c) => return (word, quoted, rest.from(at)),
             None if matches!(c, '\'' | '"') => {
                 quote = Some(c);
                 quoted = true;

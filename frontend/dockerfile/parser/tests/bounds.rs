@@ -61,11 +61,14 @@ fn bytes_that_are_no_text_are_replaced() {
     assert_eq!(parse(b"FROM a\nENV \xff").map_err(|it| it.error), Err(Error::TwoArguments("ENV")));
 }
 
-/// The Go implementation takes their bytes for characters, and some of these for blanks.
+/// The Go implementation takes their bytes for characters, and some of these for blanks; what it does not, are
+/// blanks that are not ASCII.
 #[test]
 fn flags_keep_what_is_not_ascii() {
     let ast = parse("FROM a\nRUN --mount=target=/à,from=µ x\n".as_bytes()).expect("well formed");
     assert_eq!(ast.nodes[1].to_string(), r#"run ["--mount=target=/à,from=µ"] "x""#);
+    let ast = parse("FROM a\nRUN --mount=target=/\u{2028}x\u{a0}y z\n".as_bytes()).expect("well formed");
+    assert_eq!(ast.nodes[1].flags[0].text, "--mount=target=/\u{2028}x\u{a0}y");
 }
 
 #[test]
