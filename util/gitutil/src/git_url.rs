@@ -80,7 +80,9 @@ impl GitUrl {
         let is_word = |text: &str, extra: &str| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
         };
-        if !is_word(user, "-_") || !is_word(host, "-.") || text.contains('\n') {
+        // Git would take what begins with a dash for an option. Upstream does not look at that.
+        let is_option = user.starts_with('-');
+        if is_option || !is_word(user, "-_") || !is_word(host, "-.") || text.contains('\n') {
             return None;
         }
         let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
@@ -116,6 +118,8 @@ mod tests {
             ("git@x.y:a/b.git#r", Ok(("ssh", "x.y", "a/b.git", "r", "git@x.y:a/b.git"))),
             ("https://u:p%40q@x/f(o)é", Ok(("https", "x", "/f(o)é", "", "https://u:p%40q@x/f%28o%29%C3%A9"))),
             ("ftp://x/a", Err(ParseError::InvalidProtocol)),
+            ("-u@x:a", Err(ParseError::UnknownProtocol)),
+            ("--upload-pack@x:a", Err(ParseError::UnknownProtocol)),
             ("x.y/a", Err(ParseError::UnknownProtocol)),
             ("https://x/%zz", Err(ParseError::Malformed)),
             ("https://x:port/", Err(ParseError::Malformed)),

@@ -11,3 +11,4 @@ mod git_url;
 mod url;
 
 pub use git_url::{GitUrl, ParseError, Query};
+pub use url::url_path;

@@ -71,6 +71,11 @@ impl Url {
     }
 }
 
+/// The path of a URL of any scheme, escapes resolved; `None` if the URL is malformed.
+pub fn url_path(text: &str) -> Option<String> {
+    Url::parse(text).map(|url| url.path)
+}
+
 /// A query that was read.
 pub(crate) struct ParsedQuery {
     /// The pairs that can be read.
