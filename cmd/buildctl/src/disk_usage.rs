@@ -1,9 +1,10 @@
 use anyhow::Result;
 use buildkit_api_services_control::UsageRecord;
+use buildkit_util_tabwriter::{Fill, align};
 
 use crate::cli::{DiskUsage, Global};
 use crate::connect::connect;
-use crate::table::{Fill, align, size};
+use crate::size::size;
 use crate::template::{Data, Template};
 use crate::time;
 

@@ -13,7 +13,7 @@ mod duration;
 mod excerpt;
 mod missing;
 mod prune;
-mod table;
+mod size;
 mod template;
 mod time;
 

@@ -1,10 +1,11 @@
 use anyhow::Result;
 use buildkit_client::PruneOptions;
+use buildkit_util_tabwriter::{Fill, align};
 
 use crate::cli::{Global, Prune};
 use crate::connect::connect;
 use crate::disk_usage::{HEADING, data, row, verbose};
-use crate::table::{Fill, align, size};
+use crate::size::size;
 use crate::template::Template;
 
 pub(crate) async fn run(global: &Global, args: &Prune) -> Result<()> {

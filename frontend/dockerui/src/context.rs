@@ -3,11 +3,11 @@ use buildkit_frontend_dockerfile_dfgitutil::{GitRef, MTime};
 use buildkit_frontend_gateway_client::{FileRange, ReadFile, RemoteError};
 use buildkit_frontend_gateway_pb::caps::FRONTEND_INPUTS;
 use buildkit_util_gopath::join;
+use buildkit_util_gotext::parse_bool;
 
 use crate::archive::is_archive;
 use crate::client::internal;
 use crate::error::{doing, invalid, malformed};
-use crate::options::gotext::parse_bool;
 use crate::{BUILD_ARG_PREFIX, DockerUi};
 
 /// Names of the user's directories.

@@ -1,10 +1,10 @@
 use buildkit_client_llb::{Constrained, Differ, Late, Local, State, http, image, local, oci_layout, scratch};
 use buildkit_client_llb_sourceresolver::LayoutStore;
 use buildkit_exporter_containerimage_exptypes::platform_id;
-use buildkit_frontend_dockerfile_shell::quoted;
 use buildkit_frontend_gateway_client::{MetaRequest, RemoteError};
 use buildkit_solver_pb as pb;
 use buildkit_util_cachedigest::Digest;
+use buildkit_util_gotext::quoted;
 use buildkit_util_ocispec::{DockerImage, Platform};
 use buildkit_util_reference::{ParseError, Reference};
 

@@ -1,7 +1,7 @@
 use buildkit_util_gojson::{Object, Value};
+use buildkit_util_tabwriter::{Fill, align};
 
 use crate::answer::{Answer, answer_with_text};
-use crate::table::align;
 
 /// What a request is called, and what it takes and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub fn describe(requests: &[RequestDefinition]) -> Answer {
         let name = request.name.strip_prefix("frontend.").unwrap_or(request.name);
         format!("{name}\t{}\t{}", request.version, request.description)
     }));
-    answer_with_text(&all, align(&lines, 1), DESCRIBE.version)
+    answer_with_text(&all, align(&lines.join("\n"), Fill::Spaces(1)), DESCRIBE.version)
 }
 
 impl Value for RequestDefinition {

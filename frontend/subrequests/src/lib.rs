@@ -18,7 +18,6 @@ mod convertllb;
 mod describe;
 mod lint;
 mod outline;
-mod table;
 mod targets;
 
 pub use answer::{Answer, key};

@@ -1,10 +1,10 @@
 use buildkit_solver_pb::Location;
 use buildkit_util_gojson::{Base64, Object, Value};
+use buildkit_util_tabwriter::{Fill, align};
 use bytes::Bytes;
 
 use crate::answer::{Answer, answer_with_text};
 use crate::describe::{JSON_AND_TEXT, Named, RequestDefinition};
-use crate::table::align;
 
 /// The request for what a stage takes.
 pub const OUTLINE: RequestDefinition = RequestDefinition {
@@ -92,13 +92,13 @@ impl Outline {
             if !self.description.is_empty() {
                 lines.push(format!("DESCRIPTION:\t{}", self.description));
             }
-            out.push_str(&align(&lines, 1));
+            out.push_str(&align(&lines.join("\n"), Fill::Spaces(1)));
             out.push('\n');
         }
         let mut table = |head: &str, lines: Vec<String>| {
             if !lines.is_empty() {
                 let lines: Vec<String> = [head.to_owned()].into_iter().chain(lines).collect();
-                out.push_str(&align(&lines, 3));
+                out.push_str(&align(&lines.join("\n"), Fill::Spaces(3)));
                 out.push('\n');
             }
         };

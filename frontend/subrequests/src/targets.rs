@@ -1,10 +1,10 @@
 use buildkit_solver_pb::Location;
 use buildkit_util_gojson::{Base64, Object, Value};
+use buildkit_util_tabwriter::{Fill, align};
 use bytes::Bytes;
 
 use crate::answer::{Answer, answer_with_text};
 use crate::describe::{JSON_AND_TEXT, RequestDefinition};
-use crate::table::align;
 
 /// The request for the stages that can be built.
 pub const TARGETS: RequestDefinition = RequestDefinition {
@@ -53,7 +53,7 @@ impl TargetList {
             };
             format!("{name}\t{}", target.description)
         }));
-        answer_with_text(self, align(&lines, 1), TARGETS.version)
+        answer_with_text(self, align(&lines.join("\n"), Fill::Spaces(1)), TARGETS.version)
     }
 }
 

@@ -2,6 +2,7 @@ use std::str::FromStr;
 
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_util_archutil::{normalized_os, normalized_processor};
+use buildkit_util_gotext::quoted;
 
 use crate::Platform;
 use crate::platform::native_architecture;
@@ -61,8 +62,10 @@ const MAX_LENGTH: usize = 1024;
 pub enum ParsePlatformError {
     /// The operating system has a character that none has.
     #[error(
-        "{part:?} is an invalid OS component of {text:?}: OSAndVersion specifier component must match \
-         \"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.%-]*)((?:\\\\+[A-Za-z0-9_.%-]+)*)\\\\))?$\": invalid argument"
+        "{} is an invalid OS component of {}: OSAndVersion specifier component must match \
+         \"^([A-Za-z0-9_-]+)(?:\\\\(([A-Za-z0-9_.%-]*)((?:\\\\+[A-Za-z0-9_.%-]+)*)\\\\))?$\": invalid argument",
+        quoted(part),
+        quoted(text)
     )]
     System {
         /// The operating system.
@@ -72,8 +75,10 @@ pub enum ParsePlatformError {
     },
     /// The architecture or the variant has a character that none has.
     #[error(
-        "{part:?} is an invalid component of {text:?}: platform specifier component must match \
-         \"^[A-Za-z0-9_.-]+$\": invalid argument"
+        "{} is an invalid component of {}: platform specifier component must match \
+         \"^[A-Za-z0-9_.-]+$\": invalid argument",
+        quoted(part),
+        quoted(text)
     )]
     Component {
         /// The architecture or the variant.
@@ -82,16 +87,16 @@ pub enum ParsePlatformError {
         text: String,
     },
     /// A version or a feature of the operating system is not escaped rightly.
-    #[error("{0:?} has an invalid OS version or feature: invalid URL escape")]
+    #[error("{} has an invalid OS version or feature: invalid URL escape", quoted(.0))]
     Escape(String),
     /// One word that is neither an operating system nor an architecture.
-    #[error("{0:?}: unknown operating system or architecture: invalid argument")]
+    #[error("{}: unknown operating system or architecture: invalid argument", quoted(.0))]
     Unknown(String),
     /// There are wildcards in it.
-    #[error("{0:?}: wildcards not yet supported: invalid argument")]
+    #[error("{}: wildcards not yet supported: invalid argument", quoted(.0))]
     Wildcard(String),
     /// It has more than three parts, or is far too long.
-    #[error("{0:?}: cannot parse platform specifier: invalid argument")]
+    #[error("{}: cannot parse platform specifier: invalid argument", quoted(.0))]
     Form(String),
 }
 
@@ -186,6 +191,14 @@ mod tests {
 
     fn parse(text: &str) -> Platform {
         text.parse().unwrap()
+    }
+
+    /// Rust's own form of quotes has other escapes.
+    #[test]
+    fn errors_quote_as_go_does() {
+        let error = "a\u{7}'\u{ad}/b".parse::<Platform>().unwrap_err();
+        let expected = r#""a\a'\u00ad" is an invalid OS component of "a\a'\u00ad/b": "#;
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 use anyhow::Result;
 use buildkit_api_types::BuildkitVersion;
+use buildkit_util_tabwriter::{Fill, align};
 
 use crate::cli::{Format, Global};
 use crate::connect::connect;
-use crate::table::{Fill, align};
 use crate::template::{Data, Template};
 
 pub(crate) async fn run(global: &Global, args: &Format) -> Result<()> {
@@ -14,7 +14,7 @@ pub(crate) async fn run(global: &Global, args: &Format) -> Result<()> {
         println!("{}", format.render(&info)?);
         return Ok(());
     }
-    print!("{}", align(&text(&version), Fill::Spaces));
+    print!("{}", align(&text(&version), Fill::Spaces(1)));
     Ok(())
 }
 

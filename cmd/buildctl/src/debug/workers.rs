@@ -1,11 +1,12 @@
 use anyhow::Result;
 use buildkit_api_types::WorkerRecord;
 use buildkit_solver_pb::Platform;
+use buildkit_util_tabwriter::{Fill, align};
 
 use crate::cli::{Global, Records};
 use crate::connect::connect;
 use crate::duration;
-use crate::table::{Fill, align, exact_size};
+use crate::size::exact_size;
 use crate::template::{Data, Template};
 
 use super::info;

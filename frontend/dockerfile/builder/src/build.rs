@@ -1,16 +1,15 @@
 use std::sync::Arc;
 
 use buildkit_errdefs::Kind;
-use buildkit_frontend_dockerfile_dockerfile2llb::{ConvertOptions, Converted, Settings, Warn, to_llb};
-use buildkit_frontend_dockerfile_linter::Warning;
+use buildkit_frontend_dockerfile_dockerfile2llb::{ConvertOptions, Converted, Settings, to_llb};
 use buildkit_frontend_dockerfile_parser::detect_syntax;
 use buildkit_frontend_dockerui::{DockerUi, EntryPoint, Options, PlatformBuild};
 use buildkit_frontend_gateway_client::{GatewayClient, GatewayRef, GatewayResult, RemoteError, SolveRequest};
 use buildkit_solver_result::Refs;
 use buildkit_util_ocispec::Platform;
-use parking_lot::Mutex;
 
 use crate::surroundings::Build;
+use crate::warnings::Warnings;
 use crate::{caps, forward, requests, source};
 
 /// What graphs call the content of the file.
@@ -47,7 +46,7 @@ pub(crate) async fn build(client: Arc<dyn GatewayClient>) -> Result<GatewayResul
 
     let options = convert_options(&ui, &file);
     if let Some(request) = ui.subrequest()? {
-        return requests::answer(request, file.data(), &options).await;
+        return requests::answer(request, &file, options).await;
     }
     let build = |platform: Option<Platform>, index: usize| {
         let (ui, file, options) = (ui.clone(), file.clone(), options.clone());
@@ -64,16 +63,11 @@ async fn build_platform(
     platform: Option<Platform>,
     index: usize,
 ) -> Result<PlatformBuild, RemoteError> {
-    let warnings: Arc<Mutex<Vec<Warning>>> = Arc::default();
-    let sink = warnings.clone();
-    let warn: Warn = Arc::new(move |warning| sink.lock().push(warning));
-    let options = ConvertOptions { target_platform: platform, warn: (index == 0).then_some(warn), ..options };
+    let warnings = Warnings::default();
+    let warn = (index == 0).then(|| warnings.sink());
+    let options = ConvertOptions { target_platform: platform, warn, ..options };
     let converted = to_llb(file.data(), &options).await;
-    let warnings = std::mem::take(&mut *warnings.lock());
-    for warning in &warnings {
-        // A build does not fail because nobody takes its warnings.
-        let _ = file.warn(warning).await;
-    }
+    warnings.tell(file).await;
     let Converted { state, marshal, image, base_image, epoch, .. } =
         converted.map_err(|error| source::with_lines(error, &file.source_map))?;
     let definition = state.marshal(&marshal).map_err(|error| {

@@ -12,6 +12,7 @@ mod images;
 mod requests;
 mod source;
 mod surroundings;
+mod warnings;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_util_gitutil::Query;
+use buildkit_util_gotext::{parse_bool, quoted};
 
 use crate::{GitRef, MTime};
 
@@ -7,13 +8,13 @@ use crate::{GitRef, MTime};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// A key that needs a value has none.
-    #[error("query {0:?} has no value")]
+    #[error("query {} has no value", quoted(.0))]
     NoValue(String),
     /// A key has several values.
-    #[error("query {0:?} has multiple values")]
+    #[error("query {} has multiple values", quoted(.0))]
     SeveralValues(String),
     /// The fragment or another key says something else.
-    #[error("{what} conflicts: {one:?} vs {other:?}")]
+    #[error("{what} conflicts: {} vs {}", quoted(one), quoted(other))]
     Conflict {
         /// `ref` or `subdir`.
         what: &'static str,
@@ -23,7 +24,7 @@ pub enum QueryError {
         other: String,
     },
     /// The value of a key is none that it can have.
-    #[error("invalid {key} value: {value:?}{}", if key == "mtime" { " (must be \"checkout\" or \"commit\")" } else { "" })]
+    #[error("invalid {key} value: {}{}", quoted(value), if key == "mtime" { " (must be \"checkout\" or \"commit\")" } else { "" })]
     Value {
         /// The key.
         key: String,
@@ -31,7 +32,7 @@ pub enum QueryError {
         value: String,
     },
     /// There is no such key.
-    #[error("unexpected query {0:?}")]
+    #[error("unexpected query {}", quoted(.0))]
     Unknown(String),
     /// Both a branch and a tag are asked for.
     #[error("branch conflicts with tag")]
@@ -54,9 +55,9 @@ impl GitRef {
                 Err(_) => return Err(QueryError::SeveralValues(key)),
             };
             let flag = || match value.as_str() {
-                "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-                _ => Err(QueryError::Value { key: key.clone(), value: value.clone() }),
+                "" => Ok(true),
+                text => parse_bool(text)
+                    .ok_or_else(|| QueryError::Value { key: key.clone(), value: value.clone() }),
             };
             match key.as_str() {
                 "keep-git-dir" => self.keep_git_dir = Some(flag()?),

@@ -37,6 +37,18 @@ fn names_are_read_as_the_original_does() {
     assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
+/// Rust's own form of quotes has other escapes.
+#[test]
+fn errors_quote_as_go_does() {
+    let error = |query: &str| match GitRef::parse(&format!("https://x.y/a.git?{query}")) {
+        Some(Err(error)) => error.to_string(),
+        other => panic!("{query} is {other:?}"),
+    };
+    assert_eq!(error("%01%C2%85=x"), "unexpected query \"\\x01\\u0085\"");
+    assert_eq!(error("mtime=%07'"), "invalid mtime value: \"\\a'\" (must be \"checkout\" or \"commit\")");
+    assert_eq!(error("tag=%7F&ref=b"), "ref conflicts: \"b\" vs \"refs/tags/\\x7f\"");
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(

@@ -7,6 +7,7 @@ use buildkit_client_llb::{State, http};
 use buildkit_frontend_dockerfile_dfgitutil::GitRef;
 use buildkit_frontend_dockerfile_instructions::{Add, ArgDefinition, Instruction, Stage};
 use buildkit_frontend_dockerfile_shell::Lex;
+use buildkit_util_gotext::quoted;
 
 use crate::dispatch::{GitAdd, digest, file_name, is_http_source};
 use crate::env::EnvList;
@@ -65,7 +66,7 @@ fn stage_source(
             .map_err(|error| Error::invalid(error.to_string()))
     };
     let base = expand(&stage.base_name, &args).map_err(|error| {
-        let base = crate::format::quoted(&stage.base_name);
+        let base = quoted(&stage.base_name);
         error.context(&format!("failed to process source stage base name {base}"))
     })?;
     if base != SCRATCH {

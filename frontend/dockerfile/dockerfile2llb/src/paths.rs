@@ -1,6 +1,7 @@
 //! Paths as Dockerfiles for Linux and Windows have them. What comes out has slashes and no drive letter.
 
 use buildkit_util_gopath::{clean, is_abs, join};
+use buildkit_util_gotext::quoted;
 
 use crate::{Error, Result};
 
@@ -65,7 +66,7 @@ pub(crate) fn without_drive(path: &str, os: &str, keep_slash: bool) -> Result<St
         return Ok(path.to_owned());
     }
     if path.len() == 2 && path.ends_with(':') {
-        return Err(Error::invalid(format!("No relative path specified in {path:?}")));
+        return Err(Error::invalid(format!("No relative path specified in {}", quoted(path))));
     }
     if to_slash(path, os).starts_with("//") {
         return Err(Error::invalid("UNC paths are not supported"));

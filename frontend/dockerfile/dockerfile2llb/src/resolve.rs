@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use buildkit_client_llb::{Constrained as _, image, scratch};
 use buildkit_client_llb_sourceresolver::MetaRequest;
 use buildkit_frontend_dockerfile_shell::EmptyEnv;
+use buildkit_util_gotext::quoted;
 use buildkit_util_ocispec::{DockerImage, Platform};
 use buildkit_util_reference::Reference;
 use futures::future::try_join_all;
@@ -89,7 +90,7 @@ impl Converter<'_> {
         let stage = &self.stages[id];
         let written = &stage.stage.base_name;
         let reference = Reference::parse(written).map_err(|error| {
-            let text = format!("failed to parse stage name {}: {error}", crate::format::quoted(written));
+            let text = format!("failed to parse stage name {}: {error}", quoted(written));
             Error::invalid(text)
         })?;
         let reference = reference.with_default_tag();
@@ -123,10 +124,7 @@ impl Converter<'_> {
             reference
         } else {
             Reference::parse(&answer.reference).map_err(|error| {
-                Error::invalid(format!(
-                    "failed to parse ref {}: {error}",
-                    crate::format::quoted(&answer.reference)
-                ))
+                Error::invalid(format!("failed to parse ref {}: {error}", quoted(&answer.reference)))
             })?
         };
         let image = serde_json::from_slice(&answer.config)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use buildkit_frontend_dockerfile_instructions::{Instruction, Stage};
 use buildkit_frontend_dockerfile_parser::Range;
 use buildkit_frontend_dockerfile_shell::{EmptyEnv, Env as _, Expansion};
+use buildkit_util_gotext::quoted;
 use buildkit_util_ocispec::Platform;
 
 use crate::convert::Converter;
@@ -61,12 +62,10 @@ impl Converter<'_> {
     }
 
     fn expand_from(&self, word: &str, ranges: &[Range]) -> Result<Expansion> {
-        let expansion = self
-            .lex
-            .process_word(word, &self.global_args)
-            .map_err(|error| Error::invalid(error.to_string()))?;
-        self.warn_of_undefined_args(&expansion.unmatched, ranges);
-        Ok(expansion)
+        let outcome = self.lex.process_word(word, &self.global_args);
+        let unmatched = outcome.as_ref().map_or_else(|error| &error.unmatched, |it| &it.unmatched);
+        self.warn_of_undefined_args(unmatched, ranges);
+        outcome.map_err(|error| Error::invalid(error.to_string()))
     }
 
     /// What `--platform` says, and the arguments that it is made of.
@@ -107,7 +106,7 @@ impl Converter<'_> {
                 .ok_or_else(|| Error::invalid("dockerfile contains no stages to build"));
         }
         self.stages.by_name(name).ok_or_else(|| {
-            let text = format!("target stage {} could not be found", crate::format::quoted(name));
+            let text = format!("target stage {} could not be found", quoted(name));
             Error::invalid(text).suggest(name, &self.stages.names(), true)
         })
     }

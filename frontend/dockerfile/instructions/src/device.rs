@@ -1,4 +1,6 @@
-use crate::fields::{csv, parse_bool};
+use buildkit_util_gotext::parse_bool;
+
+use crate::fields::csv;
 use crate::{Device, Error};
 
 impl Device {

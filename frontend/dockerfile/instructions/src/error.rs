@@ -1,5 +1,6 @@
 use buildkit_errdefs::{Classify, Kind};
-use buildkit_frontend_dockerfile_shell::{self as shell, quoted};
+use buildkit_frontend_dockerfile_shell as shell;
+use buildkit_util_gotext::{CsvError, quoted};
 use buildkit_util_suggest::search;
 
 /// Why an instruction has no meaning. The texts are upstream's.
@@ -45,6 +46,14 @@ pub enum Error {
     /// The destination is a here-document.
     #[error("{0} cannot accept a heredoc as a destination")]
     HeredocDestination(&'static str),
+    /// Here-documents that together are more than a build should hold. Upstream has no such limit.
+    #[error("{keyword} has here-documents of more than {limit} bytes: name each once, or copy a file")]
+    HeredocsTooLarge {
+        /// The keyword.
+        keyword: &'static str,
+        /// The bytes that are allowed.
+        limit: usize,
+    },
     /// A name is empty.
     #[error("{0} names can not be blank")]
     BlankName(&'static str),
@@ -121,7 +130,7 @@ pub enum Error {
         /// What it holds.
         what: &'static str,
         /// What is wrong with it.
-        reason: String,
+        reason: CsvError,
     },
     /// A field that needs a value.
     #[error("invalid field '{0}' must be a key=value pair")]
@@ -207,6 +216,7 @@ impl Classify for Error {
         match self {
             Self::Instruction { error, .. } | Self::Mistyped { error, .. } => error.kind(),
             Self::Expand(error) => error.kind(),
+            Self::HeredocsTooLarge { .. } => Kind::ResourceExhausted,
             _ => Kind::InvalidArgument,
         }
     }

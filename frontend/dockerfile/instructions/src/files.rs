@@ -1,9 +1,14 @@
+use std::collections::HashMap;
+
 use buildkit_frontend_dockerfile_parser::{Heredoc, chomp};
 
 use crate::error::At;
 use crate::flags::Takes;
 use crate::request::Request;
 use crate::{Add, Copy, Error, SourceContent, SourcesAndDest};
+
+/// The most bytes that the here-documents of one instruction may have, each counted as often as it is named.
+const MAX_CONTENTS: usize = 64 << 20;
 
 const ADD_FLAGS: [(&str, Takes); 7] = [
     ("chown", Takes::Text),
@@ -67,14 +72,21 @@ fn sources_and_dest(request: &Request<'_>) -> Result<SourcesAndDest, At> {
         return Err(At { error: Error::HeredocDestination(request.keyword), offset: Some(dest.offset) });
     }
     let mut paths = SourcesAndDest { dest_path: dest.text.clone(), ..SourcesAndDest::default() };
+    // Of several with one name the last counts.
+    let contents: HashMap<&str, &str> =
+        request.node.heredocs.iter().map(|given| (&*given.name, &*given.content)).collect();
+    let mut size = 0_usize;
     for source in sources {
         let Some(heredoc) = announced(&source.text) else {
             paths.source_paths.push(source.text.clone());
             continue;
         };
-        // Of several with one name the last counts.
-        let found = request.node.heredocs.iter().rev().find(|given| given.name == heredoc.name);
-        let content = found.map_or("", |found| &found.content);
+        let content = contents.get(&*heredoc.name).copied().unwrap_or_default();
+        size = size.saturating_add(content.len());
+        if size > MAX_CONTENTS {
+            let error = Error::HeredocsTooLarge { keyword: request.keyword, limit: MAX_CONTENTS };
+            return Err(At { error, offset: Some(source.offset) });
+        }
         let data = if heredoc.chomp { chomp(content) } else { content.to_owned() };
         paths.source_contents.push(SourceContent { path: heredoc.name, data, expand: heredoc.expand });
     }

@@ -1,5 +1,7 @@
+use buildkit_util_gotext::parse_bool;
+
 use crate::expand::Expander;
-use crate::fields::{csv, parse_bool, parse_size};
+use crate::fields::{csv, parse_size};
 use crate::{Error, Mount, MountType, ShareMode};
 
 const KEYS: [&str; 19] = [

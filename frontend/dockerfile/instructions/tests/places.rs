@@ -100,6 +100,38 @@ fn options_of_mounts_are_checked_when_they_are_expanded() {
     }
 }
 
+/// The same document, named often, would be in memory as often.
+#[test]
+fn a4_05_heredocs_that_multiply_end_in_an_error() {
+    let file = |count: usize| {
+        format!(
+            "FROM a\nCOPY{} /x\n{}{}E\n",
+            " <<E".repeat(count),
+            "E\n".repeat(count - 1),
+            "data\n".repeat(1 << 18)
+        )
+    };
+    let ast = read(file(40).as_bytes()).expect("the parser takes it");
+    assert!(parse(&ast).is_ok());
+    assert_eq!(
+        error(&file(10_000)),
+        "Dockerfile:2:210: dockerfile parse error on line 2: COPY has here-documents of more than 67108864 bytes: \
+         name each once, or copy a file"
+    );
+}
+
+/// Looking for each of them among all of them would take minutes.
+#[test]
+fn a4_05_many_heredocs_are_found() {
+    let names: Vec<String> = (0..50_000).map(|number| format!("E{number}")).collect();
+    let (words, ends) = (names.join(" <<"), names.join("\n"));
+    let words = words.replace(" <<", " \\\n<<");
+    let ast = read(format!("FROM a\nCOPY <<{words} /x/\n{ends}\n").as_bytes()).expect("the parser takes it");
+    let parsed = parse(&ast).expect("well formed");
+    let Instruction::Copy(copy) = &parsed.stages[0].instructions[0] else { panic!("a copy") };
+    assert_eq!(copy.paths.source_contents.len(), names.len());
+}
+
 /// Instructions of flags and words that fit, nearly fit or do not.
 fn file() -> impl Strategy<Value = String> {
     let keywords = [

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use buildkit_errdefs::{Classify, Kind};
-use buildkit_frontend_dockerfile_shell::quoted;
+use buildkit_util_gotext::{parse_bool, quoted};
 
 /// What a linter heeds, as `# check=…` in a file or the build argument `BUILDKIT_DOCKERFILE_CHECK` says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,15 +118,6 @@ fn check_directive(comment: &str) -> Option<&str> {
     let (name, value) = comment.trim_start().split_once('=')?;
     let value = value.trim_matches(blank);
     (name.trim_end_matches(blank).eq_ignore_ascii_case("check") && !value.is_empty()).then_some(value)
-}
-
-/// What Go's `strconv.ParseBool` takes.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::fmt::{self, Display, Formatter};
 
-use buildkit_frontend_dockerfile_shell::quoted;
+use buildkit_util_gotext::quoted;
 
 use crate::{Args, Ast, Node};
 

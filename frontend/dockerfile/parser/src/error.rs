@@ -1,5 +1,6 @@
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_frontend_dockerfile_shell as shell;
+use buildkit_util_gotext::quoted;
 
 use crate::MAX_LINE;
 
@@ -35,7 +36,7 @@ pub enum Error {
     #[error("{0} must have two arguments")]
     TwoArguments(&'static str),
     /// A word of `ENV` or `LABEL` is no pair.
-    #[error("Syntax error - can't find = in {}. Must be of the form: name=value", shell::quoted(.0))]
+    #[error("Syntax error - can't find = in {}. Must be of the form: name=value", quoted(.0))]
     MissingEquals(String),
 }
 

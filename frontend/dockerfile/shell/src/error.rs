@@ -1,6 +1,7 @@
-use buildkit_errdefs::{Classify, Kind};
+use std::collections::BTreeSet;
 
-use crate::quoted;
+use buildkit_errdefs::{Classify, Kind};
+use buildkit_util_gotext::quoted;
 
 /// The most bytes of a word that an error repeats.
 const MAX_SHOWN: usize = 1024;
@@ -17,6 +18,8 @@ pub struct Error {
     pub cause: Cause,
     /// The byte of the word up to which it was read.
     pub offset: usize,
+    /// The variables used up to there that were not set, as in [`Expansion`](crate::Expansion).
+    pub unmatched: BTreeSet<String>,
 }
 
 /// What is wrong with a word. The texts are upstream's, but for the limits, which it does not have.
@@ -66,8 +69,10 @@ pub enum Cause {
         /// Bytes that are allowed.
         limit: usize,
     },
-    /// A pattern and the value that it is sought in are both large.
-    #[error("Pattern and value are too large to be matched: their lengths multiplied are more than {limit}")]
+    /// Patterns and the values that they are sought in are too large, one of them or all together.
+    #[error(
+        "Patterns and values are too large to be matched: their lengths multiplied are more than {limit}"
+    )]
     TooMuchMatching {
         /// The product that is allowed.
         limit: usize,

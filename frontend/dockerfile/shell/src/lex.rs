@@ -9,6 +9,13 @@ use crate::{Env, Error, Expansion};
 pub const MAX_WORD_EXPANSION: usize = 4 << 20;
 /// The most bytes that the variables of all words of a [`Lex`] may expand to.
 pub const MAX_TOTAL_EXPANSION: usize = 64 << 20;
+/// The most work that the patterns of all words of a [`Lex`] may be: for each, its length times that of the value
+/// that it is sought in, or times [`MIN_MATCHED`] if that is more.
+pub(crate) const MAX_TOTAL_MATCHING: usize = 1 << 29;
+/// The same for one pattern.
+pub(crate) const MAX_MATCHING: usize = 1 << 28;
+/// Making a pattern ready is as much work as seeking it in a value of this length.
+pub(crate) const MIN_MATCHED: usize = 1 << 12;
 /// How deep substitutions may stand in each other.
 pub const MAX_NESTING: usize = 64;
 
@@ -38,6 +45,7 @@ pub struct Lex {
     /// Substitutions of variables that are not set stay as they are.
     pub skip_unset_env: bool,
     spent: Arc<AtomicUsize>,
+    matching: Arc<AtomicUsize>,
 }
 
 impl Lex {
@@ -50,6 +58,7 @@ impl Lex {
             skip_process_quotes: false,
             skip_unset_env: false,
             spent: Arc::default(),
+            matching: Arc::default(),
         }
     }
 
@@ -64,12 +73,12 @@ impl Lex {
     /// The word is not well formed, asks for a variable that is not set, or reaches a limit.
     pub fn process_word(&self, word: &str, env: &dyn Env) -> Result<Expansion, Error> {
         let mut expander = Expander::new(self, word, env);
-        match expander.run() {
-            Ok((result, words)) => {
-                let (matched, unmatched) = expander.names();
-                Ok(Expansion { result, words, matched, unmatched })
-            }
-            Err(cause) => Err(Error { word: word.to_owned(), cause, offset: expander.offset() }),
+        let outcome = expander.run();
+        let offset = expander.offset();
+        let (matched, unmatched) = expander.names();
+        match outcome {
+            Ok((result, words)) => Ok(Expansion { result, words, matched, unmatched }),
+            Err(cause) => Err(Error { word: word.to_owned(), cause, offset, unmatched }),
         }
     }
 
@@ -83,11 +92,33 @@ impl Lex {
 
     /// Counts bytes that variables expanded to.
     pub(crate) fn spend(&self, bytes: usize) -> Result<(), Cause> {
-        let before = self.spent.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > MAX_TOTAL_EXPANSION {
-            self.spent.store(MAX_TOTAL_EXPANSION, Ordering::Relaxed);
-            return Err(Cause::TooLarge { limit: MAX_TOTAL_EXPANSION });
+        if spend(&self.spent, bytes, MAX_TOTAL_EXPANSION) {
+            Ok(())
+        } else {
+            Err(Cause::TooLarge { limit: MAX_TOTAL_EXPANSION })
         }
-        Ok(())
     }
+
+    /// Counts the work of seeking a pattern in a value, before it is done.
+    pub(crate) fn spend_matching(&self, pattern: &str, value: &str) -> Result<(), Cause> {
+        let work = pattern.len().saturating_mul(value.len().max(MIN_MATCHED));
+        if work > MAX_MATCHING {
+            return Err(Cause::TooMuchMatching { limit: MAX_MATCHING });
+        }
+        if spend(&self.matching, work, MAX_TOTAL_MATCHING) {
+            Ok(())
+        } else {
+            Err(Cause::TooMuchMatching { limit: MAX_TOTAL_MATCHING })
+        }
+    }
+}
+
+/// Adds to what was spent, unless that would be more than `limit`: then nothing is left.
+fn spend(spent: &AtomicUsize, amount: usize, limit: usize) -> bool {
+    let before = spent.fetch_add(amount, Ordering::Relaxed);
+    let is_within = before.saturating_add(amount) <= limit;
+    if !is_within {
+        spent.store(limit, Ordering::Relaxed);
+    }
+    is_within
 }

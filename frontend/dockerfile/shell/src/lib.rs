@@ -12,7 +12,6 @@ mod expansion;
 mod lex;
 mod name;
 mod pattern;
-mod quote;
 mod substitution;
 mod words;
 
@@ -20,4 +19,3 @@ pub use env::{EmptyEnv, Env, Variables};
 pub use error::{Cause, Error};
 pub use expansion::Expansion;
 pub use lex::{Lex, MAX_NESTING, MAX_TOTAL_EXPANSION, MAX_WORD_EXPANSION};
-pub use quote::quoted;

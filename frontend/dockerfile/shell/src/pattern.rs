@@ -3,52 +3,45 @@ use regex::Regex;
 use crate::cursor::Cursor;
 use crate::error::Cause;
 
-/// Length of a pattern times length of the value that it is sought in.
-const MAX_MATCHING: usize = 1 << 28;
-
 /// A wildcard pattern of a shell, without bracket expressions: `*` is any text, `?` any character, neither
 /// of them a line end.
-pub(crate) struct Pattern<'a> {
-    text: &'a str,
+pub(crate) struct Pattern {
     regex: Regex,
 }
 
-impl<'a> Pattern<'a> {
+impl Pattern {
     /// What occurs anywhere, as long as possible.
-    pub(crate) fn anywhere(text: &'a str) -> Result<Self, Cause> {
+    pub(crate) fn anywhere(text: &str) -> Result<Self, Cause> {
         Self::compile(text, true, "")
     }
 
     /// What a value begins with, as long as possible, or as short.
-    pub(crate) fn prefix(text: &'a str, greedy: bool) -> Result<Self, Cause> {
+    pub(crate) fn prefix(text: &str, greedy: bool) -> Result<Self, Cause> {
         Self::compile(text, greedy, "^")
     }
 
-    fn compile(text: &'a str, greedy: bool, anchor: &str) -> Result<Self, Cause> {
+    fn compile(text: &str, greedy: bool, anchor: &str) -> Result<Self, Cause> {
         let invalid = |reason| Cause::InvalidPattern { pattern: text.to_owned(), reason };
         let regex = format!("{anchor}{}", to_regex(text, greedy).map_err(invalid)?);
         let regex = Regex::new(&regex).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { text, regex })
+        Ok(Self { regex })
     }
 
     /// `value` without what it begins with.
-    pub(crate) fn trim<'v>(&self, value: &'v str) -> Result<&'v str, Cause> {
-        self.check(value)?;
-        Ok(self.regex.find(value).map_or(value, |found| &value[found.end()..]))
+    pub(crate) fn trim<'v>(&self, value: &'v str) -> &'v str {
+        self.regex.find(value).map_or(value, |found| &value[found.end()..])
     }
 
     /// `value` with the first match replaced, taken literally.
-    pub(crate) fn replace_first(&self, value: &str, replacement: &str) -> Result<String, Cause> {
-        self.check(value)?;
-        Ok(match self.regex.find(value) {
+    pub(crate) fn replace_first(&self, value: &str, replacement: &str) -> String {
+        match self.regex.find(value) {
             Some(found) => [&value[..found.start()], replacement, &value[found.end()..]].concat(),
             None => value.to_owned(),
-        })
+        }
     }
 
     /// `value` with all matches replaced, in which `$0` is the match. The result stays below `limit` bytes.
     pub(crate) fn replace_all(&self, value: &str, replacement: &str, limit: usize) -> Result<String, Cause> {
-        self.check(value)?;
         let (mut out, mut last) = (String::new(), 0);
         for found in self.regex.captures_iter(value) {
             let Some(whole) = found.get(0) else { continue };
@@ -67,13 +60,6 @@ impl<'a> Pattern<'a> {
         out.push_str(&value[last..]);
         Ok(out)
     }
-
-    fn check(&self, value: &str) -> Result<(), Cause> {
-        if self.text.len().saturating_mul(value.len()) > MAX_MATCHING {
-            return Err(Cause::TooMuchMatching { limit: MAX_MATCHING });
-        }
-        Ok(())
-    }
 }
 
 /// `value` without what it ends with.
@@ -82,7 +68,8 @@ impl<'a> Pattern<'a> {
 pub(crate) fn trim_suffix(pattern: &str, value: &str, greedy: bool) -> Result<String, Cause> {
     let pattern = reverse_pattern(pattern);
     let reversed: String = value.chars().rev().collect();
-    let rest = Pattern::prefix(&pattern, greedy)?.trim(&reversed)?;
+    let pattern = Pattern::prefix(&pattern, greedy)?;
+    let rest = pattern.trim(&reversed);
     Ok(rest.chars().rev().collect())
 }
 

@@ -73,11 +73,15 @@ impl Expander<'_> {
             },
             Some('#') => {
                 let (pattern, greedy) = pattern(&word, '#');
-                Ok(Pattern::prefix(pattern, greedy)?.trim(&value.unwrap_or_default())?.to_owned())
+                let value = value.unwrap_or_default();
+                self.lex.spend_matching(pattern, &value)?;
+                Ok(Pattern::prefix(pattern, greedy)?.trim(&value).to_owned())
             }
             Some('%') => {
                 let (pattern, greedy) = pattern(&word, '%');
-                trim_suffix(pattern, &value.unwrap_or_default(), greedy)
+                let value = value.unwrap_or_default();
+                self.lex.spend_matching(pattern, &value)?;
+                trim_suffix(pattern, &value, greedy)
             }
             other => Err(unsupported(colon, other)),
         }
@@ -93,11 +97,13 @@ impl Expander<'_> {
         if self.lex.skip_unset_env && value.is_none() {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
-        let (pattern, value) = (Pattern::anywhere(&pattern)?, value.unwrap_or_default());
+        let value = value.unwrap_or_default();
+        self.lex.spend_matching(&pattern, &value)?;
+        let pattern = Pattern::anywhere(&pattern)?;
         let result = if all {
             pattern.replace_all(&value, &replacement, MAX_WORD_EXPANSION)?
         } else {
-            pattern.replace_first(&value, &replacement)?
+            pattern.replace_first(&value, &replacement)
         };
         self.bring(result.len().saturating_sub(value.len()))?;
         Ok(result)

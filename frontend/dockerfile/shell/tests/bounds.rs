@@ -56,6 +56,32 @@ fn a4_05_large_patterns_are_not_sought_in_large_values() {
     assert!(matches!(cause(&Lex::new('\\'), "${a##$p}", &env), Cause::TooMuchMatching { .. }));
 }
 
+/// None of them is large, but making each pattern ready is work too.
+#[test]
+fn a4_05_many_patterns_end_in_an_error() {
+    let env = Variables::from_iter([("a", "x"), ("p", &"?".repeat(8_000))]);
+    let lex = Lex::new('\\');
+    for operator in ["#", "/"] {
+        let word = format!("${{a{operator}$p{}}}", if operator == "/" { "/" } else { "" });
+        assert!(Lex::new('\\').process_word(&word, &env).is_ok(), "{word}");
+        let words = (0..1000).take_while(|_| lex.clone().process_word(&word, &env).is_ok()).count();
+        assert!(words < 20, "{words} of {word}");
+        assert!(matches!(cause(&lex, &word, &env), Cause::TooMuchMatching { .. }));
+    }
+    assert!(lex.process_word("$a and ${b:-c}", &env).is_ok());
+}
+
+#[test]
+fn errors_know_what_was_not_set() {
+    let env = Variables::from_iter([("a", "x")]);
+    for (word, unmatched) in
+        [("${a:x}", &[][..]), ("$b ${c:x} $d", &["b", "c"]), ("${b:-$c", &["c"]), ("$b'", &["b"])]
+    {
+        let error = Lex::new('\\').process_word(word, &env).expect_err("refused");
+        assert!(error.unmatched.iter().map(String::as_str).eq(unmatched.iter().copied()), "{error:?}");
+    }
+}
+
 #[test]
 fn a4_05_nesting_is_limited() {
     let env = Variables::default();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use buildkit_frontend_dockerfile_shell::quoted;
+use buildkit_util_gotext::quoted;
 
 use super::gotext::csv_fields;
 use crate::OptionError;

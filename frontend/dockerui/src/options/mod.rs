@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use buildkit_client_llb::{LinuxResources, Network, ResolveMode};
 use buildkit_frontend_dockerfile_linter as linter;
-use buildkit_frontend_dockerfile_shell::quoted;
 use buildkit_frontend_gateway_client::{BuildOpts, CacheImport};
 use buildkit_solver_pb::caps::FILE_BASE;
+use buildkit_util_gotext::{parse_bool, quoted};
 use buildkit_util_ocispec::Platform;
 use buildkit_util_reference::Reference;
 use serde::Deserialize;
@@ -18,7 +18,6 @@ use serde::Deserialize;
 use crate::OptionError;
 pub use attestations::Attestations;
 pub use attrs::UlimitOption;
-use gotext::parse_bool;
 
 /// Before the names of build arguments among options.
 pub const BUILD_ARG_PREFIX: &str = "build-arg:";

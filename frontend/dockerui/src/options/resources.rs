@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use buildkit_client_llb::LinuxResources;
-use buildkit_frontend_dockerfile_shell::quoted;
+use buildkit_util_gotext::quoted;
 
 use super::gotext::{parse_int, parse_uint};
 use crate::OptionError;

@@ -6,12 +6,13 @@ use buildkit_frontend_dockerfile_instructions::{Add, Copy, Origin, SourcesAndDes
 use buildkit_frontend_dockerfile_linter::checks;
 use buildkit_solver_pb::caps;
 use buildkit_util_gopath::join;
+use buildkit_util_gotext::quoted;
 use buildkit_util_patternmatcher::has_wildcards;
 
 use super::source;
 use crate::convert::Converter;
 use crate::stage::StageId;
-use crate::{Error, Result, format, image, name, paths};
+use crate::{Error, Result, image, name, paths};
 
 /// What `ADD` and `COPY` have in common.
 struct Copying<'a> {
@@ -65,8 +66,8 @@ impl Converter<'_> {
             Some(source) if !self.stages[source].is_dispatched => {
                 return Err(Error::invalid(format!(
                     "cannot copy from stage {}, it needs to be defined before current stage {}",
-                    format::quoted(&it.from),
-                    format::quoted(&self.stages[id].name)
+                    quoted(&it.from),
+                    quoted(&self.stages[id].name)
                 )));
             }
             Some(source) => self.stages[source].state.clone(),

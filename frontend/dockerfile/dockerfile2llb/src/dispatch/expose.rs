@@ -11,16 +11,17 @@ use crate::{Error, Result, format};
 impl Converter<'_> {
     pub(super) fn expose(&mut self, id: StageId, it: &Expose) -> Result<()> {
         let env = StateEnv(self.stages[id].state.clone());
-        let mut exposed = Vec::new();
+        let mut specs = Vec::new();
         for word in &it.ports {
-            let expansion =
-                self.lex.process_word(word, &env).map_err(|error| Error::invalid(error.to_string()))?;
-            for spec in &expansion.words {
-                let parsed = ports::parse(spec)?;
-                self.report(checks::expose_protocol_casing(spec), &it.origin);
-                self.report(checks::expose_format(spec), &it.origin);
-                exposed.extend(parsed.ports()?);
-            }
+            let words = self.lex.process_words(word, &env);
+            specs.extend(words.map_err(|error| Error::invalid(error.to_string()))?);
+        }
+        let mut exposed = Vec::new();
+        for spec in &specs {
+            let parsed = ports::parse(spec)?;
+            self.report(checks::expose_protocol_casing(spec), &it.origin);
+            self.report(checks::expose_format(spec), &it.origin);
+            exposed.extend(parsed.ports()?);
         }
         let config = &mut self.stages[id].image.config;
         config.exposed_ports.extend(exposed.iter().map(|port| (port.clone(), Empty {})));

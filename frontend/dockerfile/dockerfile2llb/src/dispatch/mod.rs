@@ -13,6 +13,7 @@ mod workdir;
 
 use buildkit_frontend_dockerfile_instructions::{Instruction, Origin};
 use buildkit_frontend_dockerfile_shell::Lex;
+use buildkit_util_gotext::parse_bool;
 
 use crate::convert::Converter;
 use crate::env::{StateEnv, name_and_value, set_in_list};
@@ -115,7 +116,7 @@ impl Converter<'_> {
         Ok(instruction)
     }
 
-    /// Replaces variables, and warns of those that are not set.
+    /// Replaces variables, and warns of those that are not set: also when something else is wrong.
     fn process_word(
         &self,
         id: StageId,
@@ -124,9 +125,10 @@ impl Converter<'_> {
         env: &StateEnv,
         origin: &Origin,
     ) -> Result<String> {
-        let expansion = lex.process_word(word, env).map_err(|error| Error::invalid(error.to_string()))?;
-        self.warn_of_unset(id, origin, env, &expansion.unmatched);
-        Ok(expansion.result)
+        let outcome = lex.process_word(word, env);
+        let unmatched = outcome.as_ref().map_or_else(|error| &error.unmatched, |it| &it.unmatched);
+        self.warn_of_unset(id, origin, env, unmatched);
+        Ok(outcome.map_err(|error| Error::invalid(error.to_string()))?.result)
     }
 
     /// Whether the stage, or the context, is to be scanned too.
@@ -155,9 +157,5 @@ impl Converter<'_> {
 
 /// Whether a truth value is true, or a list has the name of the stage.
 fn is_enabled(stage: &str, value: &str) -> bool {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-        names => names.split(',').any(|name| name == stage),
-    }
+    parse_bool(value).unwrap_or_else(|| value.split(',').any(|name| name == stage))
 }

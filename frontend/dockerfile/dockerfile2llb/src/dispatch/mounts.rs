@@ -6,6 +6,7 @@ use buildkit_frontend_dockerfile_instructions::{Mount, MountType, Run, ShareMode
 use buildkit_frontend_dockerfile_parser::Range;
 use buildkit_solver_pb::caps;
 use buildkit_util_gopath::{base, clean, is_abs, join};
+use buildkit_util_gotext::quoted;
 
 use crate::convert::Converter;
 use crate::stage::{SCRATCH, StageId};
@@ -35,8 +36,8 @@ impl Converter<'_> {
                 Some(source) if !self.stages[source].is_dispatched => {
                     return Err(Error::invalid(format!(
                         "cannot mount from stage {} to {}, stage needs to be defined before current command",
-                        crate::format::quoted(from),
-                        crate::format::quoted(&mount.target)
+                        quoted(from),
+                        quoted(&mount.target)
                     )));
                 }
                 Some(source) => self.stages[source].state.clone(),
@@ -107,7 +108,7 @@ impl Converter<'_> {
             join(["/", self.stages[id].state.get_dir(), &mount.target])
         };
         if target == "/" {
-            return Err(Error::invalid(format!("invalid mount target {}", crate::format::quoted(&target))));
+            return Err(Error::invalid(format!("invalid mount target {}", quoted(&target))));
         }
         Ok(target)
     }

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::format::quoted;
 use crate::{Error, Result};
+use buildkit_util_gotext::quoted;
 
 /// What a word says, its numbers not checked.
 #[derive(Debug)]

@@ -4,7 +4,9 @@ use buildkit_client_llb::{Constrained as _, CopyFile, Git, copy, git, http};
 use buildkit_frontend_dockerfile_dfgitutil::GitRef;
 use buildkit_frontend_dockerfile_instructions::Add;
 use buildkit_util_cachedigest::Digest;
+use buildkit_util_gitutil::url_path;
 use buildkit_util_gopath::base;
+use buildkit_util_gotext::quoted;
 
 use crate::{Error, Result, name};
 
@@ -41,8 +43,9 @@ impl GitAdd {
         if !reference.checksum.is_empty() {
             if !self.checksum.is_empty() && self.checksum != reference.checksum {
                 return Err(Error::invalid(format!(
-                    "checksum mismatch {:?} != {:?}",
-                    self.checksum, reference.checksum
+                    "checksum mismatch {} != {}",
+                    quoted(&self.checksum),
+                    quoted(&reference.checksum)
                 )));
             }
             self.checksum.clone_from(&reference.checksum);
@@ -73,34 +76,12 @@ impl GitAdd {
     }
 }
 
-/// Name of the file at an address.
+/// Name of the file at an address. A malformed one has none.
 pub(crate) fn file_name(url: &str) -> String {
-    let path = url.split(['#', '?']).next().unwrap_or(url);
-    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let path = path.find('/').map_or("", |slash| &path[slash..]);
-    match base(&percent_decoded(path)) {
+    match base(&url_path(url).unwrap_or_default()) {
         "." | "/" | "" => UNNAMED.to_owned(),
         name => name.to_owned(),
     }
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match digits.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 pub(super) fn http_copy(add: &Add, url: &str, checksum: &str, title: &str, dest: &str) -> Result<CopyFile> {
@@ -131,6 +112,13 @@ mod tests {
             ("https://x/a/", "a"),
             ("https://x/", UNNAMED),
             ("https://x", UNNAMED),
+            ("https://x/a\0b/c", UNNAMED),
+            ("https://x/a?\u{7f}", UNNAMED),
+            ("https://x/a#\n", "a"),
+            ("https://x/a%zz", UNNAMED),
+            ("https://x:port/a", UNNAMED),
+            ("https://x y/a", UNNAMED),
+            ("https://%41/a", UNNAMED),
         ] {
             assert_eq!(file_name(url), want, "{url}");
         }

@@ -1,4 +1,5 @@
-use buildkit_frontend_dockerfile_shell::{Expansion, quoted};
+use buildkit_frontend_dockerfile_shell::Expansion;
+use buildkit_util_gotext::quoted;
 use buildkit_util_reference::Reference;
 
 use super::{broken, suggestion};

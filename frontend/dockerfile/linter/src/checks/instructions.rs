@@ -1,5 +1,5 @@
-use buildkit_frontend_dockerfile_shell::quoted;
 use buildkit_util_gopath::clean;
+use buildkit_util_gotext::quoted;
 use buildkit_util_patternmatcher::PatternMatcher;
 
 use super::{broken, suggestion};

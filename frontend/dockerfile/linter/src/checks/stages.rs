@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use buildkit_frontend_dockerfile_shell::quoted;
+use buildkit_util_gotext::quoted;
 
 use super::broken;
 use crate::{Violation, rule};

@@ -1,0 +1,3 @@
+FROM base
+RUN true
+ARG A=${UNSET:oops}
