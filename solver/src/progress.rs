@@ -1,9 +1,10 @@
 //! What ops and jobs share about one active vertex.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use buildkit_util_progress::{Bus, Event, Vertex};
+use buildkit_util_progress::{Bus, Event, Vertex, VertexStatus};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -26,6 +27,8 @@ struct State<D: Domain> {
     status: Status,
     /// What the op published, for the same.
     history: Option<Bus>,
+    /// Parts that go on although the vertex has completed.
+    late: LateParts,
     /// Vertices whose results come from this one.
     mirrors: Vec<Arc<ActiveVertex<D>>>,
 }
@@ -45,6 +48,27 @@ pub(crate) struct Status {
     pub(crate) error: String,
 }
 
+/// Parts of a vertex that go on after it has completed, by id: what a lazy result still does for those who need its
+/// files. While there are some, the vertex is shown as running.
+#[derive(Default)]
+struct LateParts(HashSet<String>);
+
+impl LateParts {
+    /// Takes note of a change of a part; how the vertex is shown from now on, if that changes too.
+    fn note(&mut self, part: &VertexStatus) -> Option<Status> {
+        let was_running = !self.0.is_empty();
+        match part.completed {
+            None => self.0.insert(part.id.clone()),
+            Some(_) => self.0.remove(&part.id),
+        };
+        (was_running == self.0.is_empty()).then(|| Status {
+            started: part.started,
+            completed: part.completed,
+            ..Status::default()
+        })
+    }
+}
+
 impl<D: Domain> ActiveVertex<D> {
     pub(crate) fn new(spec: Arc<VertexSpec<D>>) -> Self {
         let payload = spec.payload.clone();
@@ -55,6 +79,7 @@ impl<D: Domain> ActiveVertex<D> {
             jobs: SmallVec::new(),
             status: Status::default(),
             history: None,
+            late: LateParts::default(),
             mirrors: Vec::new(),
         };
         Self { spec, state: Mutex::new(state) }
@@ -163,13 +188,56 @@ impl<D: Domain> OpShared<D> for ActiveVertex<D> {
 
     fn publish(&self, event: Event) {
         let mut state = self.state.lock();
-        for member in &state.jobs {
-            member.bus.publish(event.clone());
+        let reopened = match &event {
+            Event::Status(part) if state.status.completed.is_some() => state.late.note(part),
+            _ => None,
+        };
+        let reopened = reopened.map(|status| Event::Vertex(self.vertex(&status)));
+        // It begins before its parts and ends after them.
+        let (first, second) = match &event {
+            Event::Status(part) if part.completed.is_some() => (Some(&event), reopened.as_ref()),
+            _ => (reopened.as_ref(), Some(&event)),
+        };
+        for event in first.into_iter().chain(second) {
+            for member in &state.jobs {
+                member.bus.publish(event.clone());
+            }
         }
         state.history.get_or_insert_with(Bus::new).publish(event);
     }
 
     fn payload(&self) -> Arc<D::Vertex> {
         self.state.lock().payload.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buildkit_util_cachedigest::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_vertex_runs_while_its_late_parts_do() {
+        let now = SystemTime::now();
+        let part = |id: &str, is_done: bool| VertexStatus {
+            id: id.to_owned(),
+            vertex: Digest::sha256(b""),
+            name: String::new(),
+            total: 0,
+            current: 0,
+            timestamp: now,
+            started: Some(now),
+            completed: is_done.then_some(now),
+        };
+        let mut late = LateParts::default();
+        // The end of what began in time says nothing.
+        assert!(late.note(&part("early", true)).is_none());
+        assert!(late.note(&part("a", false)).is_some_and(|shown| shown.completed.is_none()));
+        for (id, is_done) in [("a", false), ("b", false), ("a", true), ("a", true)] {
+            assert!(late.note(&part(id, is_done)).is_none(), "{id}");
+        }
+        assert!(late.note(&part("b", true)).is_some_and(|shown| shown.completed.is_some()));
+        assert!(late.note(&part("c", false)).is_some_and(|shown| shown.completed.is_none()));
     }
 }

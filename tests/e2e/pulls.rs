@@ -1,8 +1,10 @@
 //! Images of registries as the base of steps.
 
+use std::collections::BTreeMap;
+
 use buildkit_client_llb::{CacheSharing, Mount, State, image};
 use buildkit_util_testutil::{Image, Layer, Registry};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, shell, together};
 
@@ -20,6 +22,38 @@ fn steps_run_on_pulled_images() {
     // The tree itself.
     let out = sandbox.export(&image(&name).state());
     assert!(out.join("bin/busybox").exists());
+}
+
+/// A layer is fetched when the first step needs it, after its image has been found: the image is shown as running
+/// until that is done.
+#[test]
+fn steps_that_go_on_are_shown_as_running() {
+    let (sandbox, registry) = (Sandbox::new(), Registry::start());
+    let name = registry.push(&Image::busybox(), "library/busybox", "latest");
+    let built = sandbox.build(&shell(&on(&name), "echo a")).args(["--progress", "rawjson"]).run().assert_ok();
+    let text = built.text();
+    let messages: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let is_open = |it: &Value| it["started"].is_string() && it["completed"].is_null();
+    // By vertex, whether it runs; by part, whether it does and of what it is one.
+    let (mut vertexes, mut parts) = (BTreeMap::new(), BTreeMap::new());
+    let mut extracted = false;
+    for message in &messages {
+        for vertex in message["vertexes"].as_array().into_iter().flatten() {
+            vertexes.insert(vertex["digest"].to_string(), is_open(vertex));
+        }
+        for part in message["statuses"].as_array().into_iter().flatten() {
+            let id = part["id"].to_string();
+            extracted |= id.contains("extracting");
+            parts.insert((part["vertex"].to_string(), id), is_open(part));
+        }
+        for ((vertex, part), _) in parts.iter().filter(|(_, is_open)| **is_open) {
+            assert_eq!(vertexes.get(vertex), Some(&true), "{part} goes on\n{text}");
+        }
+    }
+    assert!(extracted, "{text}");
+    for (what, is_open) in vertexes {
+        assert!(!is_open, "{what} has not ended\n{text}");
+    }
 }
 
 #[test]
