@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     match run(&cli) {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("{}", excerpt::of(&error));
             if cli.global.debug {
@@ -90,7 +90,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<ExitCode> {
+fn run(cli: &Cli) -> Result<()> {
     start_logging(cli)?;
     if let Some(warning) = cli.global.profile.warning() {
         tracing::warn!("{warning}");
@@ -102,7 +102,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         .context("Starting failed")?;
     let result = runtime.block_on(async {
         match &cli.command {
-            Command::Build(args) => return build::run(&cli.global, args).await,
+            Command::Build(args) => build::run(&cli.global, args).await,
             Command::Du(args) => disk_usage::run(&cli.global, args).await,
             Command::Prune(args) => prune::run(&cli.global, args).await,
             Command::PruneHistories(_) => missing::history("prune-histories"),
@@ -110,7 +110,6 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Command::DialStdio => dial_stdio::run(&cli.global).await,
             Command::Completion { shell } => completion::script(shell.as_deref()),
         }
-        .map(|()| ExitCode::SUCCESS)
     });
     // Reads of standard input that go on must not keep the program.
     runtime.shutdown_background();

@@ -13,7 +13,6 @@ mod trace;
 mod warnings;
 
 use std::io::Write as _;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,13 +36,12 @@ use crate::connect::connect;
 use metrics::Metrics;
 use trace::TraceFile;
 
-/// What a frontend answers for programs that look at exit codes alone.
-const STATUS_CODE: &str = "result.statuscode";
 /// Messages that may wait to be shown.
 const QUEUE: usize = 64;
 
-/// Builds; what the program exits with.
-pub(crate) async fn run(global: &Global, args: &Build) -> Result<ExitCode> {
+/// Builds. An answer of a frontend is none that fails the program, whatever it says: so it is with the original, and
+/// scripts read it.
+pub(crate) async fn run(global: &Global, args: &Build) -> Result<()> {
     let start = Instant::now();
     let (cancel, _) = tasks::shutdown_signals().context("failed to watch for signals")?;
     let request = request(args)?;
@@ -80,7 +78,7 @@ pub(crate) async fn run(global: &Global, args: &Build) -> Result<ExitCode> {
     if let Some(target) = &args.debug_json_cache_metrics {
         write_metrics(target, &metrics.text(start.elapsed()))?;
     }
-    Ok(exit_code(&response))
+    Ok(())
 }
 
 /// What the flags ask for.
@@ -181,15 +179,6 @@ async fn tee(
         let _ = display.send(message).await;
     }
     (trace, metrics)
-}
-
-/// Success, unless a frontend that was asked a question answers with another number.
-fn exit_code(response: &BuildResponse) -> ExitCode {
-    let code = response
-        .metadata
-        .get(STATUS_CODE)
-        .and_then(|code| std::str::from_utf8(code).ok()?.trim().parse().ok());
-    ExitCode::from(code.unwrap_or(0_u8))
 }
 
 /// Prints what a frontend answered instead of making a tree.
