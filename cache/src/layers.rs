@@ -12,7 +12,7 @@ use buildkit_util_compression::{Compression, Config};
 use buildkit_util_contentutil::{BlobInfo, ContentStore, Expected, Ingester, Remote};
 use buildkit_util_converter::{self as converter, Conversion, Layer, LayerWriter, estargz_payload};
 use buildkit_util_flightcontrol::Group;
-use buildkit_util_ocispec::annotation::UNCOMPRESSED;
+use buildkit_util_ocispec::annotation::{REWRITTEN_TIMESTAMP, UNCOMPRESSED};
 use buildkit_util_ocispec::{Descriptor, media_type};
 use buildkit_util_overlay::Stack;
 use futures::StreamExt as _;
@@ -74,8 +74,9 @@ pub(crate) type Makes = Group<(RefId, String), Result<LayerBlob, Arc<Error>>>;
 
 impl ImmutableRef {
     /// The layers of the tree, lowest first, made if need be: each once, however many ask. Descriptors have
-    /// OCI's media types, or those of the image that a layer comes from, and an annotation that says what
-    /// the layer was before it was compressed. Layers of base images are not fetched: the provider does that
+    /// OCI's media types, or those of the image that a layer comes from, an annotation that says what
+    /// the layer was before it was compressed, and one that says to what time its files were brought down, if
+    /// they were. Layers of base images are not fetched: the provider does that
     /// when they are read.
     ///
     /// # Errors
@@ -91,9 +92,14 @@ impl ImmutableRef {
         });
         let made: Vec<Result<LayerBlob, Error>> = stream::iter(made).buffered(MAKERS).collect().await;
         let mut descriptors = Vec::with_capacity(made.len());
-        for blob in made {
+        for (number, blob) in made.into_iter().enumerate() {
             let LayerBlob { descriptor, diff_id } = blob?;
-            descriptors.push(descriptor.with_annotation(UNCOMPRESSED, diff_id.as_str()));
+            let mut descriptor = descriptor.with_annotation(UNCOMPRESSED, diff_id.as_str());
+            if let Some(rewrite) = rewrite.filter(|rewrite| number >= rewrite.keep) {
+                descriptor =
+                    descriptor.with_annotation(REWRITTEN_TIMESTAMP, seconds(rewrite.latest).to_string());
+            }
+            descriptors.push(descriptor);
         }
         let provider = Arc::new(CacheProvider { inner: inner.clone(), _handles: vec![self.handle.clone()] });
         Ok(Remote { descriptors, provider })

@@ -46,6 +46,12 @@ fn assert_equal(group: usize) {
         if made != wanted {
             different.push(format!("{name}: {made:#?} instead of {wanted:#?}"));
         }
+        if case["rewrite_timestamp"] == true {
+            let marked = Layout::open(&out).layer_annotations("buildkit/rewritten-timestamp");
+            if marked != vec![Some(epoch.to_string()); made.len()] {
+                different.push(format!("{name}: its layers say that they were rewritten to {marked:?}"));
+            }
+        }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
 }

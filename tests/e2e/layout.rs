@@ -49,6 +49,13 @@ impl Layout {
     pub fn diff_ids(&self) -> Vec<String> {
         strings(&self.config()["rootfs"]["diff_ids"])
     }
+
+    /// What an annotation says of each layer of the only image, bottom first.
+    pub fn layer_annotations(&self, key: &str) -> Vec<Option<String>> {
+        let manifest = self.manifest();
+        let layers = manifest["layers"].as_array().expect("layers");
+        layers.iter().map(|layer| layer["annotations"][key].as_str().map(str::to_owned)).collect()
+    }
 }
 
 /// The texts of a list; none if there is no list.

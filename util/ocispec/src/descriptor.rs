@@ -11,6 +11,9 @@ pub mod annotation {
     pub const UNCOMPRESSED: &str = "containerd.io/uncompressed";
     /// When a layer was made, RFC 3339.
     pub const CREATED_AT: &str = "buildkit/createdat";
+    /// The latest time that files of a layer may have, in seconds since 1970: later ones were brought down to
+    /// it. Other tools see it too (upstream's `util/converter`).
+    pub const REWRITTEN_TIMESTAMP: &str = "buildkit/rewritten-timestamp";
     /// Before the name of a registry: its repositories that have the blob, with commas.
     pub const DISTRIBUTION_SOURCE: &str = "containerd.io/distribution.source.";
     /// Name of an image in an index, as people write it.
