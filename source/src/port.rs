@@ -119,9 +119,10 @@ pub trait SourceInstance: Send + Sync + 'static {
     /// The content; `None` is an empty tree. Called after the keys were asked for.
     async fn snapshot(&self, cx: &SourceContext) -> Result<Option<ImmutableRef>, Error>;
 
-    /// What is known without the content. May ask the session.
+    /// What is known without the content; nothing, as of a client's directory, is an answer too. May ask the
+    /// session.
     async fn metadata(&self, cx: &SourceContext, request: &MetaRequest) -> Result<MetaResponse, Error> {
         let _ = (cx, request);
-        Err(Error::Unimplemented("this source has nothing to tell before it is fetched".to_owned()))
+        Ok(MetaResponse::default())
     }
 }
