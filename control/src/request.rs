@@ -44,13 +44,13 @@ pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
                 ));
             }
         }
-        if let Some(export) =
-            cache.exports.iter().find(|export| !matches!(export.r#type.as_str(), "inline" | "registry"))
+        if let Some(export) = cache
+            .exports
+            .iter()
+            .find(|export| !matches!(export.r#type.as_str(), "inline" | "local" | "registry"))
         {
             return match export.r#type.as_str() {
-                "local" | "gha" | "s3" | "azblob" => {
-                    unimplemented(&format!("Cache export `{}`", export.r#type))
-                }
+                "gha" | "s3" | "azblob" => unimplemented(&format!("Cache export `{}`", export.r#type)),
                 other => Err(RemoteError::new(Kind::Unknown, format!("unknown cache exporter: \"{other}\""))),
             };
         }
@@ -90,6 +90,22 @@ pub(crate) fn cache_exports(request: &SolveRequest) -> Vec<(String, BTreeMap<Str
 pub(crate) fn compatibility(request: &SolveRequest) -> Result<CompatibilityVersion, RemoteError> {
     CompatibilityVersion::try_from(request.compatibility_version)
         .map_err(|error| RemoteError::from_error(&error))
+}
+
+/// `gateway.v0` of the source `dockerfile.v0` means the frontend in the daemon, and no image of that name, unless
+/// the client gives a context in its place (upstream `solver/llbsolver/solver.go`).
+pub(crate) fn use_builtin_frontend(request: &mut SolveRequest) {
+    const BUILTIN: &str = "dockerfile.v0";
+    let is_replaced = |key: &String| {
+        let context = key.strip_prefix("context:").and_then(|name| name.strip_prefix(BUILTIN));
+        context.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let attrs = &mut request.frontend_attrs;
+    let is_builtin = attrs.get("source").is_some_and(|source| source == BUILTIN);
+    if request.frontend == "gateway.v0" && is_builtin && !attrs.keys().any(is_replaced) {
+        attrs.remove("source");
+        request.frontend = BUILTIN.to_owned();
+    }
 }
 
 /// `SOURCE_DATE_EPOCH` as a build argument holds for exporters that name none, unless it is the name of something
@@ -149,6 +165,28 @@ mod tests {
         modernise(&mut request);
         assert_eq!(request.exporters, [exporter("tar")]);
         assert!(check(&request).is_ok());
+    }
+
+    #[test]
+    fn the_frontend_in_the_daemon_has_a_name_as_a_source() {
+        let solve = |attrs: &[(&str, &str)]| {
+            let attrs = attrs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let mut request = SolveRequest {
+                frontend: "gateway.v0".to_owned(),
+                frontend_attrs: attrs.collect(),
+                ..SolveRequest::default()
+            };
+            use_builtin_frontend(&mut request);
+            (request.frontend, request.frontend_attrs.contains_key("source"))
+        };
+        let builtin = ("source", "dockerfile.v0");
+        assert_eq!(solve(&[builtin, ("target", "a")]), ("dockerfile.v0".to_owned(), false));
+        assert_eq!(solve(&[builtin, ("context:dockerfile.v0x", "")]), ("dockerfile.v0".to_owned(), false));
+        let other = ("gateway.v0".to_owned(), true);
+        assert_eq!(solve(&[("source", "docker/dockerfile:1")]), other);
+        assert_eq!(solve(&[builtin, ("context:dockerfile.v0", "docker-image://x")]), other);
+        assert_eq!(solve(&[builtin, ("context:dockerfile.v0::linux/amd64", "local:x")]), other);
+        assert_eq!(solve(&[]), ("gateway.v0".to_owned(), false));
     }
 
     #[test]

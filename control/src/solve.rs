@@ -49,6 +49,7 @@ impl Control {
         request::modernise(request);
         request::check(request)?;
         request::spread_epoch(request);
+        request::use_builtin_frontend(request);
         let worker = options.workers.default_worker().map_err(|error| RemoteError::from_error(&error))?;
         let exporters = request
             .exporters
