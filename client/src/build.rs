@@ -41,8 +41,8 @@ impl Client {
         cancel: CancellationToken,
     ) -> Result<BuildResponse> {
         check_graph(&request)?;
-        let solve = Arc::new(OneSolve::of(&request));
-        self.build_with(request, solve, progress, cancel).await
+        // Made of the request as it is sent: with the digests of local caches.
+        self.run_prepared(request, |request| Arc::new(OneSolve::of(request)), progress, cancel).await
     }
 
     /// Runs a build that a frontend in this process makes: the definition and the name of a frontend in the request are
@@ -52,8 +52,19 @@ impl Client {
     /// When the build fails or is given up, or the daemon is lost.
     pub async fn build_with(
         &self,
-        mut request: BuildRequest,
+        request: BuildRequest,
         function: Arc<dyn BuildFunction>,
+        progress: mpsc::Sender<SolveStatus>,
+        cancel: CancellationToken,
+    ) -> Result<BuildResponse> {
+        self.run_prepared(request, |_| function, progress, cancel).await
+    }
+
+    /// Runs a build that a function makes of the request when its stores are prepared.
+    async fn run_prepared(
+        &self,
+        mut request: BuildRequest,
+        function: impl FnOnce(&BuildRequest) -> Arc<dyn BuildFunction>,
         progress: mpsc::Sender<SolveStatus>,
         cancel: CancellationToken,
     ) -> Result<BuildResponse> {
@@ -70,6 +81,7 @@ impl Client {
         let (stores, request) = prepared.await.map_err(|error| Error::Session(error.to_string()))?;
         let stores = stores?;
         stores.attach(&mut session);
+        let function = function(&request);
         let solve = solve_request(&request, session.id());
         let settings = Settings {
             build_id: request.reference.clone(),

@@ -3,7 +3,7 @@ use buildkit_errdefs::{Classify, Kind};
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_ocispec::DocumentError;
 
-/// Why a cache cannot be read.
+/// Why a cache cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An option makes no sense.
@@ -15,6 +15,9 @@ pub enum Error {
     /// It cannot be written.
     #[error(transparent)]
     Push(#[from] buildkit_util_push::Error),
+    /// The client's store has it not, or refuses it.
+    #[error(transparent)]
+    Content(#[from] buildkit_util_contentutil::Error),
     /// A manifest or an index makes no sense.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -41,6 +44,7 @@ impl Classify for Error {
         match self {
             Self::Pull(error) => error.kind(),
             Self::Push(error) => error.kind(),
+            Self::Content(error) => error.kind(),
             Self::Document(error) => error.kind(),
             Self::Option(_) | Self::Records { .. } | Self::Image { .. } => Kind::InvalidArgument,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use buildkit_cache::GcPolicy;
 use buildkit_cache::gc::{self, Limits};
-use buildkit_cache_remotecache::RegistryCache;
+use buildkit_cache_remotecache::{LocalCache, RegistryCache};
 use buildkit_client_llb_sourceresolver::platform_of;
 use buildkit_cmd_buildkitd_config::{Config, DiskSpace, Gc};
 use buildkit_control::{Control, ControlOptions};
@@ -68,11 +68,12 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
     let frontend_caps = frontend_caps(buildkit_frontend_gateway_pb::caps::list());
     let default_platform = worker.info().platforms.first().cloned().unwrap_or_else(host_platform);
     let registry_cache = RegistryCache::new(registries);
+    let local_cache = LocalCache::new(sessions.clone());
     let solver = LlbSolver::new(LlbSolverOptions {
         solver,
         imports,
-        importers: vec![Arc::new(registry_cache.clone())],
-        cache_exporters: vec![Arc::new(registry_cache)],
+        importers: vec![Arc::new(registry_cache.clone()), Arc::new(local_cache.clone())],
+        cache_exporters: vec![Arc::new(registry_cache), Arc::new(local_cache)],
         sessions: sessions.clone(),
         frontends: frontends(),
         workers: workers.workers().iter().map(|worker| worker_info(&**worker)).collect(),

@@ -8,11 +8,9 @@ use buildkit_session_content::SessionContent;
 use buildkit_solver_pb::attr;
 use buildkit_source::{Error, Identifier, Source, SourceContext, SourceInstance};
 use buildkit_util_cachedigest::Digest;
-use buildkit_util_contentutil::{self as contentutil, read_all};
-use buildkit_util_ocispec::{Descriptor, Document, DocumentError, MAX_MANIFEST};
-use buildkit_util_pull::{DocumentSource, FoundImage};
+use buildkit_util_ocispec::Descriptor;
+use buildkit_util_pull::{FoundImage, StoreImage};
 use buildkit_util_reference::Reference;
-use bytes::Bytes;
 
 use crate::identifier::{Options, invalid, layer_limit};
 use crate::instance::{Instance, Opened, Place};
@@ -82,7 +80,7 @@ impl Place for LayoutPlace {
         };
         let content = SessionContent::of_group(cx.sessions.clone(), group, format!("oci:{store}"));
         Opened {
-            documents: Box::new(LayoutImage { content: content.clone(), digest: self.digest.clone() }),
+            documents: Box::new(StoreImage { content: content.clone(), digest: self.digest.clone() }),
             layers: Arc::new(content),
         }
     }
@@ -94,34 +92,4 @@ impl Place for LayoutPlace {
     fn learned(&self, _image: &FoundImage) {}
 
     fn annotate(&self, _layer: &mut Descriptor) {}
-}
-
-/// An image of a client's layout.
-struct LayoutImage {
-    content: SessionContent,
-    digest: Digest,
-}
-
-#[async_trait]
-impl DocumentSource for LayoutImage {
-    async fn resolve(&self) -> Result<(Descriptor, Option<Bytes>), buildkit_util_pull::Error> {
-        let info = self.content.info(&self.digest).await?;
-        let what = format!("manifest {}", self.digest);
-        if info.size > MAX_MANIFEST {
-            return Err(DocumentError::TooLarge { what, size: info.size }.into());
-        }
-        let blob = Descriptor::new("", self.digest.clone(), info.size);
-        let bytes = read_all(&self.content, &blob).await?;
-        // Layouts do not say what a blob is.
-        let media_type = Document::detect(&bytes).ok_or_else(|| DocumentError::Invalid {
-            what,
-            reason: "it is neither an index nor a manifest".to_owned(),
-        })?;
-        Ok((Descriptor { media_type, ..blob }, Some(bytes)))
-    }
-
-    async fn document(&self, document: &Descriptor) -> Result<Bytes, buildkit_util_pull::Error> {
-        let read: Result<Bytes, contentutil::Error> = read_all(&self.content, document).await;
-        Ok(read?)
-    }
 }

@@ -1,5 +1,8 @@
 use async_trait::async_trait;
-use buildkit_util_ocispec::Descriptor;
+use buildkit_session_content::SessionContent;
+use buildkit_util_cachedigest::Digest;
+use buildkit_util_contentutil::read_all;
+use buildkit_util_ocispec::{Descriptor, Document, DocumentError, MAX_MANIFEST};
 use buildkit_util_resolver::Repository;
 use bytes::Bytes;
 
@@ -31,5 +34,36 @@ impl DocumentSource for RegistryImage {
             return Ok(self.0.manifest(document).await?);
         }
         Ok(buildkit_util_contentutil::read_all(&*self.0.provider(), document).await?)
+    }
+}
+
+/// An image, an index or a cache in a content store of a client. Stores do not say what a blob is: it is seen by
+/// its content.
+pub struct StoreImage {
+    /// The store.
+    pub content: SessionContent,
+    /// Its manifest or index.
+    pub digest: Digest,
+}
+
+#[async_trait]
+impl DocumentSource for StoreImage {
+    async fn resolve(&self) -> Result<(Descriptor, Option<Bytes>), Error> {
+        let info = self.content.info(&self.digest).await?;
+        let what = format!("manifest {}", self.digest);
+        if info.size > MAX_MANIFEST {
+            return Err(DocumentError::TooLarge { what, size: info.size }.into());
+        }
+        let blob = Descriptor::new("", self.digest.clone(), info.size);
+        let bytes = read_all(&self.content, &blob).await?;
+        let media_type = Document::detect(&bytes).ok_or_else(|| DocumentError::Invalid {
+            what,
+            reason: "it is neither an index nor a manifest".to_owned(),
+        })?;
+        Ok((Descriptor { media_type, ..blob }, Some(bytes)))
+    }
+
+    async fn document(&self, document: &Descriptor) -> Result<Bytes, Error> {
+        Ok(read_all(&self.content, document).await?)
     }
 }

@@ -12,6 +12,18 @@ pub struct Records {
     pub records: Vec<Record>,
 }
 
+impl Records {
+    /// Forgets the results that need a layer which is not to be had. Keys stay: they lead to others.
+    pub fn retain_layers(&mut self, is_there: impl Fn(&Descriptor) -> bool) {
+        let is_there: Vec<bool> = self.layers.iter().map(is_there).collect();
+        for record in &mut self.records {
+            record.results.retain(|result| {
+                result.layers.iter().all(|&place| is_there.get(place).copied().unwrap_or_default())
+            });
+        }
+    }
+}
+
 /// A key with its results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

@@ -43,6 +43,20 @@ fn link(record: usize) -> Link {
 }
 
 #[test]
+fn results_go_with_their_layers_and_keys_stay() {
+    let first = record("first", Vec::new(), &[&[0], &[1]]);
+    let second = record("second", vec![vec![link(0)]], &[&[0, 1], &[0, 2]]);
+    let mut records = Records { layers: ["a", "b", "c"].map(layer).into(), records: vec![first, second] };
+    records.retain_layers(|it| it.digest != layer("b").digest);
+    assert_eq!(records.records[0], record("first", Vec::new(), &[&[0]]));
+    assert_eq!(records.records[1], record("second", vec![vec![link(0)]], &[&[0, 2]]));
+    // A place that there is not is no layer that can be had.
+    records.records[1].results[0].layers = vec![9];
+    records.retain_layers(|_| true);
+    assert_eq!(records.records[1].results, []);
+}
+
+#[test]
 fn documents_have_the_bytes_of_upstream() {
     for Recorded { config, cache_layers, inline, image_layers } in recorded() {
         let mut records = Records::parse(config.as_bytes(), cache_layers).expect("records");
