@@ -16,6 +16,8 @@ use crate::{caps, forward, requests, source};
 /// What graphs call the content of the file.
 const LANGUAGE: &str = "Dockerfile";
 const SYNTAX: &str = "build-arg:BUILDKIT_SYNTAX";
+/// Most warnings that one build tells.
+const MOST_WARNINGS: usize = 1000;
 
 /// Builds the Dockerfile that the user of a client has, or tells about it.
 pub(crate) async fn build(client: Arc<dyn GatewayClient>) -> Result<GatewayResult, RemoteError> {
@@ -39,7 +41,7 @@ pub(crate) async fn build(client: Arc<dyn GatewayClient>) -> Result<GatewayResul
                 if source::has_lines(&error) {
                     return error;
                 }
-                source::add_lines(error, &file.source_map, &syntax.ranges)
+                source::add_lines(error, &file.info, &syntax.ranges)
             });
         }
     }
@@ -56,6 +58,24 @@ pub(crate) async fn build(client: Arc<dyn GatewayClient>) -> Result<GatewayResul
     ui.build(build).await
 }
 
+/// What the linter finds, of a file that breaks a rule in every line as much as anybody reads.
+#[derive(Default)]
+struct Warnings {
+    first: Vec<Warning>,
+    /// Others.
+    more: usize,
+}
+
+impl Warnings {
+    fn add(&mut self, warning: Warning) {
+        if self.first.len() < MOST_WARNINGS {
+            self.first.push(warning);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
 /// Builds for one platform; the first one tells what the linter finds.
 async fn build_platform(
     ui: &DockerUi,
@@ -64,18 +84,21 @@ async fn build_platform(
     platform: Option<Platform>,
     index: usize,
 ) -> Result<PlatformBuild, RemoteError> {
-    let warnings: Arc<Mutex<Vec<Warning>>> = Arc::default();
+    let warnings: Arc<Mutex<Warnings>> = Arc::default();
     let sink = warnings.clone();
-    let warn: Warn = Arc::new(move |warning| sink.lock().push(warning));
+    let warn: Warn = Arc::new(move |warning| sink.lock().add(warning));
     let options = ConvertOptions { target_platform: platform, warn: (index == 0).then_some(warn), ..options };
     let converted = to_llb(file.data(), &options).await;
-    let warnings = std::mem::take(&mut *warnings.lock());
-    for warning in &warnings {
-        // A build does not fail because nobody takes its warnings.
+    let Warnings { first, more } = std::mem::take(&mut *warnings.lock());
+    // A build does not fail because nobody takes its warnings.
+    for warning in &first {
         let _ = file.warn(warning).await;
     }
+    if more > 0 {
+        let _ = file.warn_of_more(more).await;
+    }
     let Converted { state, marshal, image, base_image, epoch, .. } =
-        converted.map_err(|error| source::with_lines(error, &file.source_map))?;
+        converted.map_err(|error| source::with_lines(error, &file.info))?;
     let definition = state.marshal(&marshal).map_err(|error| {
         let error = RemoteError::from_error(&error);
         RemoteError { message: format!("failed to marshal LLB definition: {}", error.message), ..error }
@@ -89,7 +112,7 @@ async fn build_platform(
     Ok(PlatformBuild { tree, image, base_image, epoch })
 }
 
-fn single(result: GatewayResult) -> Result<Option<Arc<dyn GatewayRef>>, RemoteError> {
+pub(crate) fn single(result: GatewayResult) -> Result<Option<Arc<dyn GatewayRef>>, RemoteError> {
     match result.refs {
         Refs::Single(tree) => Ok(tree),
         Refs::Many(_) => Err(RemoteError::new(Kind::Internal, "a graph has several results")),
@@ -100,12 +123,13 @@ fn convert_options(ui: &Arc<DockerUi>, file: &EntryPoint) -> ConvertOptions {
     let resolve_mode = ui.options.raw.get("image-resolve-mode").cloned().unwrap_or_default();
     let resolve_mode = if resolve_mode.is_empty() { "default".to_owned() } else { resolve_mode };
     ConvertOptions {
-        config: settings(&ui.options),
+        config: Arc::new(settings(&ui.options)),
         surroundings: Arc::new(Build::new(ui.clone(), resolve_mode)),
         source_map: file.source_map.clone(),
         target_platform: None,
         warn: None,
         all_stages: false,
+        budget: Arc::default(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Texts in the form in which Go writes values, as histories of images have them.
 
-use std::fmt::Write as _;
 use std::time::Duration;
+
+pub(crate) use buildkit_frontend_dockerfile_shell::quoted;
 
 /// A list of words as Go's `%v`.
 pub(crate) fn words<S: AsRef<str>>(words: &[S]) -> String {
@@ -11,37 +12,6 @@ pub(crate) fn words<S: AsRef<str>>(words: &[S]) -> String {
 /// A list of words as Go's `%q`.
 pub(crate) fn quoted_words<S: AsRef<str>>(list: &[S]) -> String {
     words(&list.iter().map(|word| quoted(word.as_ref())).collect::<Vec<_>>())
-}
-
-/// A word as Go's `%q`.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{b}' => out.push_str("\\v"),
-            ' '..='~' => out.push(c),
-            '\0'..='\u{7f}' => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            // Behind another character, so that marks that combine with it count as printable.
-            _ if !['a', c].iter().collect::<String>().escape_debug().any(|c| c == '\\') => out.push(c),
-            '\u{10000}'.. => {
-                let _ = write!(out, "\\U{:08x}", u32::from(c));
-            }
-            _ => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// A time span as Go's `%v`, such as `1m30s` or `1.5ms`.

@@ -4,6 +4,7 @@ use buildkit_client_llb::{Constrained as _, CopyFile, Git, copy, git, http};
 use buildkit_frontend_dockerfile_dfgitutil::GitRef;
 use buildkit_frontend_dockerfile_instructions::Add;
 use buildkit_util_cachedigest::Digest;
+use buildkit_util_gitutil::GitUrl;
 use buildkit_util_gopath::base;
 
 use crate::{Error, Result, name};
@@ -75,32 +76,10 @@ impl GitAdd {
 
 /// Name of the file at an address.
 pub(crate) fn file_name(url: &str) -> String {
-    let path = url.split(['#', '?']).next().unwrap_or(url);
-    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let path = path.find('/').map_or("", |slash| &path[slash..]);
-    match base(&percent_decoded(path)) {
-        "." | "/" | "" => UNNAMED.to_owned(),
-        name => name.to_owned(),
+    match GitUrl::parse(url).as_ref().map(|url| base(&url.path)) {
+        Ok("." | "/" | "") | Err(_) => UNNAMED.to_owned(),
+        Ok(name) => name.to_owned(),
     }
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match digits.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(decoded) => {
-                bytes.push(decoded);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 pub(super) fn http_copy(add: &Add, url: &str, checksum: &str, title: &str, dest: &str) -> Result<CopyFile> {
@@ -131,6 +110,7 @@ mod tests {
             ("https://x/a/", "a"),
             ("https://x/", UNNAMED),
             ("https://x", UNNAMED),
+            ("https://x/%zz", UNNAMED),
         ] {
             assert_eq!(file_name(url), want, "{url}");
         }
