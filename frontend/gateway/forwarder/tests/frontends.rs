@@ -121,8 +121,9 @@ impl LlbBridge for Bridge {
         Ok((source, MetaResponse { image: Some(image), ..MetaResponse::default() }))
     }
 
-    fn warn(&self, warning: VertexWarning) {
+    fn warn(&self, warning: VertexWarning) -> Result<(), BridgeError> {
         self.warnings.lock().push(warning);
+        Ok(())
     }
 }
 
