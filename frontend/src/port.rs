@@ -102,7 +102,10 @@ pub trait LlbBridge: Send + Sync + 'static {
     ) -> Result<(SourceOp, MetaResponse), BridgeError>;
 
     /// Adds a warning to the progress of the build.
-    fn warn(&self, warning: VertexWarning);
+    ///
+    /// # Errors
+    /// When it has too many of them.
+    fn warn(&self, warning: VertexWarning) -> Result<(), BridgeError>;
 }
 
 /// Turns options and inputs into a result. Implementations are registered in the daemon's `main`.

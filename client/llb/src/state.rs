@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -42,6 +43,17 @@ impl Values {
     pub(crate) fn set_env(&mut self, key: &str, value: &str) {
         self.env.retain(|(known, _)| known != key);
         self.env.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// The same as setting them one after the other, in one pass.
+    fn set_envs<'a>(&mut self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let variables: Vec<_> = variables.into_iter().collect();
+        let mut keys = HashSet::with_capacity(variables.len());
+        // Of a variable that is set twice the last value counts, in the place of that.
+        let mut added: Vec<_> = variables.into_iter().rev().filter(|(key, _)| keys.insert(*key)).collect();
+        added.reverse();
+        self.env.retain(|(known, _)| !keys.contains(known.as_str()));
+        self.env.extend(added.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
 
     /// A relative directory counts from the present one.
@@ -135,6 +147,12 @@ impl State {
     #[must_use]
     pub fn env(&self, key: &str, value: &str) -> Self {
         self.change(|values| values.set_env(key, value))
+    }
+
+    /// Sets environment variables, one after the other.
+    #[must_use]
+    pub fn envs<'a>(&self, variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        self.change(|values| values.set_envs(variables))
     }
 
     /// Removes an environment variable.
@@ -248,12 +266,9 @@ impl State {
             serde_json::from_slice(config).map_err(|error| Error::ImageConfig(error.to_string()))?;
         let process = image.config.unwrap_or_default();
         let mut state = self.change(|values| {
-            for variable in process.env.iter().flatten() {
-                let (key, value) = variable.split_once('=').unwrap_or((variable, ""));
-                if !key.is_empty() {
-                    values.set_env(key, value);
-                }
-            }
+            let variables = process.env.iter().flatten();
+            let variables = variables.map(|variable| variable.split_once('=').unwrap_or((variable, "")));
+            values.set_envs(variables.filter(|(key, _)| !key.is_empty()));
             values.set_dir(&process.working_dir);
         });
         if !image.os.is_empty() && !image.architecture.is_empty() {

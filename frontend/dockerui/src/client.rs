@@ -5,13 +5,14 @@ use buildkit_errdefs::Kind;
 use buildkit_frontend_gateway_client::{
     GatewayClient, GatewayRef, GatewayResult, ReadFile, RemoteError, SolveRequest,
 };
+use buildkit_solver_pb::Definition;
 use buildkit_solver_result::Refs;
 use bytes::Bytes;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::context::BuildContext;
 use crate::entrypoint::IgnoreFile;
-use crate::error::malformed;
+use crate::error::{invalid, malformed};
 use crate::{OptionError, Options};
 
 /// What one run of a frontend has of its user.
@@ -20,6 +21,7 @@ pub struct DockerUi {
     /// What the user wants.
     pub options: Options,
     pub(crate) context: OnceCell<BuildContext>,
+    /// Gate: it is read once, by whoever wants it first.
     pub(crate) ignore_file: Mutex<Option<IgnoreFile>>,
 }
 
@@ -60,6 +62,15 @@ impl DockerUi {
         let request = SolveRequest { evaluate, definition: Some(definition), ..SolveRequest::default() };
         single(self.client.solve(request).await?).map(Tree::new)
     }
+}
+
+/// The state to build upon that an input is.
+pub(crate) fn input_state(definition: &Definition) -> Result<State, RemoteError> {
+    // On the wire, an input that is not there is one without ops.
+    if definition.def.is_empty() {
+        return Err(invalid("invalid nil input definition to definition op"));
+    }
+    State::from_definition(definition).map_err(malformed)
 }
 
 /// The only tree of a result.

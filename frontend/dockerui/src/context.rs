@@ -6,8 +6,8 @@ use buildkit_util_gopath::join;
 use buildkit_util_gotext::parse_bool;
 
 use crate::archive::is_archive;
-use crate::client::internal;
-use crate::error::{doing, invalid, malformed};
+use crate::client::{input_state, internal};
+use crate::error::{doing, invalid};
 use crate::{BUILD_ARG_PREFIX, DockerUi};
 
 /// Names of the user's directories.
@@ -67,8 +67,7 @@ impl DockerUi {
         } else if self.client.build_opts().caps.contains(FRONTEND_INPUTS) {
             let failed = |error| doing("failed to get frontend inputs", error);
             let inputs = self.client.inputs().await.map_err(failed)?;
-            let input =
-                |name: &str| inputs.get(name).map(State::from_definition).transpose().map_err(malformed);
+            let input = |name: &str| inputs.get(name).map(input_state).transpose().map_err(failed);
             if forced.is_none() {
                 context.dockerfile = input(&context.dockerfile_local_name)?;
             }

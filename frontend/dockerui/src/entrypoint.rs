@@ -34,8 +34,10 @@ impl IgnoreFile {
 
 /// A Dockerfile as it was read.
 pub struct EntryPoint {
-    /// The file, for the places of messages.
+    /// The file, for the places of steps.
     pub source_map: Arc<SourceMap>,
+    /// The file as errors and lint results carry it.
+    pub info: SourceInfo,
     /// The step that read it; `None` if none did.
     vertex: Option<Digest>,
     client: Arc<dyn GatewayClient>,
@@ -56,21 +58,11 @@ impl EntryPoint {
         self.source_map.data()
     }
 
-    /// The file as errors and lint results carry it.
-    ///
-    /// # Errors
-    /// When the graph of the tree that it is in cannot be written.
-    pub fn info(&self) -> Result<SourceInfo, RemoteError> {
-        self.source_map.to_info(&MarshalOptions::new()).map_err(malformed)
-    }
-
     /// Shows a warning of the linter at the step that read the file.
     ///
     /// # Errors
     /// When the daemon does not take it.
     pub async fn warn(&self, warning: &linter::Warning) -> Result<(), RemoteError> {
-        let Some(vertex) = self.vertex.clone() else { return Ok(()) };
-        let info = self.info()?;
         let position = |at: buildkit_frontend_dockerfile_parser::Position| progress::Position {
             line: i32::try_from(at.line).unwrap_or(i32::MAX),
             character: i32::try_from(at.character).unwrap_or(i32::MAX),
@@ -79,19 +71,36 @@ impl EntryPoint {
             .ranges
             .iter()
             .map(|range| progress::Range { start: position(range.start), end: position(range.end) });
+        let detail = vec![Bytes::from_static(warning.rule.description.as_bytes())];
+        self.tell(warning.one_line(), detail, warning.rule.url, ranges.collect()).await
+    }
+
+    /// Shows that there are more warnings than were shown.
+    ///
+    /// # Errors
+    /// As [`warn`](Self::warn).
+    pub async fn warn_of_more(&self, count: usize) -> Result<(), RemoteError> {
+        self.tell(format!("{count} more warnings are not shown"), Vec::new(), "", Vec::new()).await
+    }
+
+    async fn tell(
+        &self,
+        short: String,
+        detail: Vec<Bytes>,
+        url: &str,
+        ranges: Vec<progress::Range>,
+    ) -> Result<(), RemoteError> {
+        let Some(vertex) = self.vertex.clone() else { return Ok(()) };
+        let SourceInfo { filename, data, language, .. } = self.info.clone();
         self.client
             .warn(Warning {
                 vertex,
                 level: 1,
-                short: warning.one_line().into(),
-                detail: vec![Bytes::from_static(warning.rule.description.as_bytes())],
-                url: warning.rule.url.to_owned(),
-                source_info: Some(progress::SourceInfo {
-                    filename: info.filename,
-                    data: info.data,
-                    language: info.language,
-                }),
-                ranges: ranges.collect(),
+                short: short.into(),
+                detail,
+                url: url.to_owned(),
+                source_info: Some(progress::SourceInfo { filename, data, language }),
+                ranges,
             })
             .await
     }
@@ -126,7 +135,7 @@ impl DockerUi {
             .marshal(&MarshalOptions::new())
             .map_err(|error| doing("failed to marshal local source", malformed(error)))?;
         let vertex = head(&definition);
-        let request = SolveRequest { definition: Some(definition), ..SolveRequest::default() };
+        let request = SolveRequest { definition: Some(definition.clone()), ..SolveRequest::default() };
         let failed = |error| doing("failed to resolve dockerfile", error);
         let tree = Tree::new(single(self.client.solve(request).await.map_err(failed)?)?);
         let data = match tree.read(ReadFile::whole(name)).await {
@@ -143,6 +152,12 @@ impl DockerUi {
             *self.ignore_file.lock().await = Some(IgnoreFile { name: own_ignore_file, content });
         }
         Ok(EntryPoint {
+            info: SourceInfo {
+                filename: name.clone(),
+                data: data.clone(),
+                definition: Some(definition),
+                language: language.to_owned(),
+            },
             source_map: SourceMap::with_state(state, name, language, data),
             vertex,
             client: self.client.clone(),

@@ -1,14 +1,14 @@
 use buildkit_client_llb::{Constrained, Differ, Late, Local, State, http, image, local, oci_layout, scratch};
-use buildkit_client_llb_sourceresolver::LayoutStore;
+use buildkit_client_llb_sourceresolver::{LayoutStore, platform_to};
 use buildkit_exporter_containerimage_exptypes::platform_id;
 use buildkit_frontend_gateway_client::{MetaRequest, RemoteError};
-use buildkit_solver_pb as pb;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_gotext::quoted;
 use buildkit_util_ocispec::{DockerImage, Platform};
 use buildkit_util_reference::{ParseError, Reference};
 
 use crate::DockerUi;
+use crate::client::input_state;
 use crate::context::{DOWNLOAD, git_context};
 use crate::entrypoint::IGNORE_FILE;
 use crate::error::{doing, invalid, malformed};
@@ -234,7 +234,7 @@ impl NamedContext<'_> {
         let inputs = ui.client.inputs().await?;
         let input =
             inputs.get(name).ok_or_else(|| invalid(format!("invalid input {name} for {full_name}")))?;
-        let mut tree = NamedTree::plain(State::from_definition(input).map_err(malformed)?);
+        let mut tree = NamedTree::plain(input_state(input)?);
         let Some(metadata) = ui.option(&format!("input-metadata:{name}")) else { return Ok(tree) };
         let config = image_config_of(metadata)
             .map_err(|error| invalid(format!("failed to parse input metadata {metadata}: {error}")))?;
@@ -250,13 +250,7 @@ impl NamedContext<'_> {
 
     fn with_platform<T: Constrained>(&self, source: T) -> T {
         let Some(platform) = &self.request.platform else { return source };
-        source.platform(pb::Platform {
-            architecture: platform.architecture.clone(),
-            os: platform.os.clone(),
-            variant: platform.variant.clone(),
-            os_version: platform.os_version.clone(),
-            os_features: platform.os_features.clone(),
-        })
+        source.platform(platform_to(platform))
     }
 }
 

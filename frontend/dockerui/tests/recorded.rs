@@ -210,7 +210,7 @@ async fn call(ui: &DockerUi, call: &str) -> Result<Value, RemoteError> {
     match name {
         "entry" => {
             let entry = ui.read_entrypoint("Dockerfile").await?;
-            let info = entry.info()?;
+            let info = entry.info.clone();
             let graph = describe(&info.definition.expect("the graph that it was read from"));
             let data = String::from_utf8(info.data.to_vec()).expect("UTF-8");
             Ok(json!(["source", info.filename, info.language, data, graph]))

@@ -215,7 +215,7 @@ async fn warnings_are_shown_at_the_step_that_read_the_file() {
     entry.warn(&warnings.recv().expect("a warning")).await.expect("is taken");
     let warnings = daemon.warnings.lock();
     let warning = warnings.first().expect("a warning");
-    let map = entry.info().expect("a graph");
+    let map = &entry.info;
     let read_by = map.definition.as_ref().expect("a graph").def.first().expect("an operation");
     assert_eq!(warning.vertex, buildkit_util_cachedigest::Digest::sha256(read_by));
     assert_eq!(warning.level, 1);

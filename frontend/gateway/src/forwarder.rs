@@ -156,8 +156,8 @@ impl BridgeForwarder {
             log_name: request.log_name,
             platform: request.platform.as_ref().map(platform_of),
             resolve_mode: request.resolve_mode,
-            no_config: false,
             layout,
+            ..MetaRequest::default()
         };
         let found = self.client.resolve_image_config(&request.r#ref, wanted).await?;
         Ok(pb::ResolveImageConfigResponse {
@@ -186,11 +186,18 @@ impl BridgeForwarder {
                 "Attestations of images are not implemented by this daemon",
             ));
         }
+        if request.http.is_some_and(|http| http.checksum_request.is_some()) {
+            return Err(RemoteError::new(
+                Kind::Unimplemented,
+                "Checksums of parts of files are not implemented by this daemon",
+            ));
+        }
         let wanted = MetaRequest {
             log_name: request.log_name,
             platform: request.platform.as_ref().map(platform_of),
             resolve_mode: request.resolve_mode,
             no_config: image.no_config,
+            git_objects: request.git.is_some_and(|git| git.return_object),
             layout: None,
         };
         let (source, found) = self.client.resolve_source_meta(source, wanted).await?;
@@ -201,8 +208,19 @@ impl BridgeForwarder {
                 config: image.config.unwrap_or_default(),
                 attestation_chain: None,
             }),
-            git: None,
-            http: None,
+            git: found.git.map(|repository| pb::ResolveSourceGitResponse {
+                checksum: repository.checksum,
+                r#ref: repository.reference,
+                commit_checksum: repository.commit_checksum,
+                commit_object: repository.commit_object,
+                tag_object: repository.tag_object,
+            }),
+            http: found.http.map(|file| pb::ResolveSourceHttpResponse {
+                checksum: file.checksum.to_string(),
+                filename: file.filename,
+                last_modified: file.last_modified.map(Into::into),
+                checksum_response: None,
+            }),
         })
     }
 

@@ -6,6 +6,7 @@ use buildkit_solver_pb as llb;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_gojson::Object;
 pub use buildkit_util_grpcerrors::Detail;
+use prost::Message as _;
 use serde_json::Value;
 
 const VERTEX: &str = "errdefs.Vertex";
@@ -15,6 +16,9 @@ const FRONTEND_CAP: &str = "errdefs.FrontendCap";
 const SUBREQUEST: &str = "errdefs.Subrequest";
 const COMPATIBILITY: &str = "errdefs.CompatibilityFeature";
 const EXIT: &str = "gatewayapi.ExitMessage";
+
+/// Most bytes of the places that one error names.
+const MAX_SOURCES: usize = 4 << 20;
 
 /// The part of a step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +114,29 @@ pub fn source(info: &llb::SourceInfo, ranges: &[llb::Range]) -> Detail {
             }
         });
     })
+}
+
+/// [`source`] of several places, the first ones most wanted. Each carries its file, and all of them have to fit into the
+/// headers of an answer: of many places the last ones are left out, and a large file is named without its content.
+pub fn sources<'a>(places: impl IntoIterator<Item = (&'a llb::SourceInfo, &'a [llb::Range])>) -> Vec<Detail> {
+    let mut details = Vec::new();
+    let mut left = MAX_SOURCES;
+    for (info, ranges) in places {
+        // As base64, and a little for what is around it.
+        let size = |info: &llb::SourceInfo| info.encoded_len() * 4 / 3 + 100 * ranges.len() + 200;
+        let named = llb::SourceInfo {
+            filename: info.filename.clone(),
+            language: info.language.clone(),
+            ..Default::default()
+        };
+        let info = if size(info) > MAX_SOURCES { &named } else { info };
+        match left.checked_sub(size(info)) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+        details.push(source(info, ranges));
+    }
+    details
 }
 
 /// The failed state: refs of inputs and mounts, the op as protobuf JSON when known, and what failed.
@@ -239,5 +266,28 @@ mod tests {
         assert_eq!(parse(&detail), Some(ParsedDetail::Source { info, ranges: ranges.to_vec() }));
         let detail = solve(&["a".to_owned()], &[], None, Some(Subject::File(2)), &BTreeMap::new());
         assert_eq!(&detail.value[..], br#"{"file":{"index":"2"},"inputIDs":["a"]}"#);
+    }
+    /// Headers of an answer hold no more.
+    #[test]
+    fn a4_04_places_of_errors_are_bounded() {
+        let info = |bytes: usize| llb::SourceInfo {
+            filename: "Dockerfile".to_owned(),
+            data: vec![b'#'; bytes].into(),
+            ..llb::SourceInfo::default()
+        };
+        let named = |detail: &Detail| match parse(detail) {
+            Some(ParsedDetail::Source { info, ranges }) => (info.filename, info.data.len(), ranges.len()),
+            other => panic!("{other:?}"),
+        };
+        let ranges = vec![llb::Range::default(); 2];
+        let of = |info: &llb::SourceInfo, count| sources(std::iter::repeat_n((info, &ranges[..]), count));
+        assert_eq!(of(&info(100), 3), vec![source(&info(100), &ranges); 3]);
+        let details = of(&info(1 << 20), 10_000);
+        assert_eq!(details.len(), 2);
+        assert!(details.iter().map(|detail| detail.value.len()).sum::<usize>() <= MAX_SOURCES);
+        let details = of(&info(8 << 20), 2);
+        assert_eq!(details.iter().map(named).collect::<Vec<_>>(), vec![("Dockerfile".to_owned(), 0, 2); 2]);
+        let endless = vec![llb::Range::default(); 1 << 20];
+        assert!(sources([(&info(1), &endless[..])]).is_empty());
     }
 }

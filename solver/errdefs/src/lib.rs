@@ -9,7 +9,7 @@ mod details;
 mod excerpt;
 
 pub use details::{
-    Detail, ParsedDetail, Subject, compatibility_feature, exit, frontend_cap, parse, solve, source,
+    Detail, ParsedDetail, Subject, compatibility_feature, exit, frontend_cap, parse, solve, source, sources,
     subrequest, vertex,
 };
 pub use excerpt::excerpt;

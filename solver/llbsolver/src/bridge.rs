@@ -86,7 +86,9 @@ impl LlbBridge for Bridge {
         }
     }
 
-    fn warn(&self, warning: VertexWarning) {
+    fn warn(&self, mut warning: VertexWarning) -> Result<(), BridgeError> {
+        self.core.warnings.lock().add(&mut warning)?;
         self.core.job.progress().publish(Event::Warning(warning));
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ use buildkit_util_cachedigest::Digest;
 use buildkit_util_entitlements::Entitlements;
 use buildkit_util_grpcerrors::RemoteError;
 use futures::future::try_join_all;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::LlbSolver;
@@ -23,6 +24,7 @@ use crate::importing::BuildImports;
 use crate::inline::ResultKeys;
 use crate::step::Step;
 use crate::verify::check_platforms;
+use crate::warnings::Warnings;
 
 /// How long the progress of a cancelled build stays open for its steps to end.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -56,6 +58,8 @@ pub(crate) struct BuildCore {
     pub(crate) keys: Option<ResultKeys>,
     /// Caches that are written.
     pub(crate) cache_exports: Vec<CacheExportPlan>,
+    /// What its frontends have warned of.
+    pub(crate) warnings: Mutex<Warnings>,
 }
 
 impl Build {

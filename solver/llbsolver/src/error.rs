@@ -33,9 +33,7 @@ pub(crate) fn to_bridge_error(error: &SolverError<OpError>, sources: Option<&Sou
     if let Some(vertex) = vertex.filter(|_| !has_source) {
         // The outermost detail comes first, which is the place that was named last.
         let places: Vec<_> = sources.of(&vertex).collect();
-        for (info, ranges) in places.into_iter().rev() {
-            bridge_error.error.details.push(errdefs::source(info, ranges));
-        }
+        bridge_error.error.details.extend(errdefs::sources(places.into_iter().rev()));
     }
     bridge_error
 }

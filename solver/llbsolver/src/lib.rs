@@ -25,6 +25,7 @@ mod results;
 mod solver;
 mod step;
 mod verify;
+mod warnings;
 
 pub use build::Build;
 pub use caps::{frontend_caps, llb_caps};

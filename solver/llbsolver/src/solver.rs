@@ -13,6 +13,7 @@ use buildkit_util_apicaps::CapSet;
 use buildkit_util_entitlements::Entitlements;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::{Bus, Subscription};
+use parking_lot::Mutex;
 
 use crate::build::BuildCore;
 use crate::builds::BuildProgress;
@@ -139,6 +140,7 @@ impl LlbSolver {
             keys,
             inline_cache: build.inline_cache,
             cache_exports,
+            warnings: Mutex::default(),
         });
         nested.attach(&core);
         Ok(Build::new(core))

@@ -165,6 +165,9 @@ impl<P: Place> SourceInstance for Instance<P> {
             () = cx.cancelled.cancelled() => return Err(Error::Cancelled),
         };
         let config = (!request.no_config).then_some(image.config_bytes);
-        Ok(MetaResponse { image: Some(ImageMeta { digest: image.root.digest, config }) })
+        Ok(MetaResponse {
+            image: Some(ImageMeta { digest: image.root.digest, config }),
+            ..MetaResponse::default()
+        })
     }
 }

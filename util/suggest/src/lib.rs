@@ -8,6 +8,8 @@
 
 /// As many edits away, a word is another one.
 const TOO_FAR: usize = 3;
+/// Words of more bytes have nothing near them: to compare two takes as long as both are, multiplied.
+const TOO_LONG: usize = 256;
 
 /// The option nearest to `value`, the first of those equally near; `None` when `value` is an option itself
 /// or none is near. Unless case matters, the answer is in the case of `value`, where that has one.
@@ -16,11 +18,18 @@ pub fn search<S: AsRef<str>>(
     options: impl IntoIterator<Item = S>,
     case_sensitive: bool,
 ) -> Option<String> {
+    if value.len() > TOO_LONG {
+        return None;
+    }
     let in_case = |text: &str| if case_sensitive { text.to_owned() } else { text.to_lowercase() };
     let wanted = in_case(value);
     let mut nearest: Option<(usize, String)> = None;
     for option in options {
-        let option = in_case(option.as_ref());
+        let option = option.as_ref();
+        if option.len() > TOO_LONG {
+            continue;
+        }
+        let option = in_case(option);
         if option == wanted {
             return None;
         }
@@ -74,5 +83,7 @@ mod tests {
     #[test]
     fn long_words_are_not_compared() {
         assert_eq!(search(&"x".repeat(1 << 20), ["copy"; 1000], true), None);
+        let (long, other) = ("x".repeat(1 << 20), format!("{}y", "x".repeat(1 << 20)));
+        assert_eq!(search(&long, [other.as_str(); 1000], true), None);
     }
 }

@@ -5,44 +5,55 @@ use std::time::SystemTime;
 use buildkit_solver_pb as pb;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_progress as progress;
+use prost::Message;
 use prost_types::Timestamp;
 
 use crate::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
 
-/// Output that one message carries at most, in bytes: what upstream's clients are ready to take.
-const LOG_LIMIT: usize = 1 << 20;
+/// Bytes that one message carries at most, unless one entry is longer: what upstream's clients are ready to take of
+/// output. Of warnings, each of which carries the file that it is about, a few can be more than they take at all.
+const LIMIT: usize = 1 << 20;
 
-/// What a log entry takes besides its data.
-const LOG_OVERHEAD: usize = 128;
+/// Puts entries into messages.
+#[derive(Default)]
+struct Messages {
+    full: Vec<StatusResponse>,
+    last: StatusResponse,
+    /// Bytes of the last one.
+    size: usize,
+}
 
-/// Turns changes into messages, each with at most about 1 MiB of output.
-pub fn to_messages(status: progress::SolveStatus) -> Vec<StatusResponse> {
-    let mut message = StatusResponse {
-        vertexes: status.vertexes.into_iter().map(vertex_to_pb).collect(),
-        statuses: status.statuses.into_iter().map(status_to_pb).collect(),
-        logs: Vec::new(),
-        warnings: status.warnings.into_iter().map(warning_to_pb).collect(),
-    };
-    let mut messages = Vec::with_capacity(1);
-    let mut size = 0;
-    for log in status.logs {
-        size += log.data.len() + LOG_OVERHEAD;
-        if size > LOG_LIMIT && !message.logs.is_empty() {
-            messages.push(std::mem::take(&mut message));
-            size = log.data.len() + LOG_OVERHEAD;
+impl Messages {
+    /// The message for an entry.
+    fn with_room(&mut self, entry: &impl Message) -> &mut StatusResponse {
+        let size = entry.encoded_len();
+        if self.size > 0 && self.size + size > LIMIT {
+            self.full.push(std::mem::take(&mut self.last));
+            self.size = 0;
         }
-        message.logs.push(VertexLog {
-            vertex: log.vertex.to_string(),
-            timestamp: Some(log.timestamp.into()),
-            stream: match log.stream {
-                progress::LogStream::Stdout => 1,
-                progress::LogStream::Stderr => 2,
-            },
-            msg: log.data,
-        });
+        self.size += size;
+        &mut self.last
     }
-    messages.push(message);
-    messages
+}
+
+/// Turns changes into messages, each of at most about 1 MiB.
+pub fn to_messages(status: progress::SolveStatus) -> Vec<StatusResponse> {
+    let mut messages = Messages::default();
+    for vertex in status.vertexes.into_iter().map(vertex_to_pb) {
+        messages.with_room(&vertex).vertexes.push(vertex);
+    }
+    for status in status.statuses.into_iter().map(status_to_pb) {
+        messages.with_room(&status).statuses.push(status);
+    }
+    for warning in status.warnings.into_iter().map(warning_to_pb) {
+        messages.with_room(&warning).warnings.push(warning);
+    }
+    for log in status.logs.into_iter().map(log_to_pb) {
+        messages.with_room(&log).logs.push(log);
+    }
+    let Messages { mut full, last, .. } = messages;
+    full.push(last);
+    full
 }
 
 /// Turns a message into changes. Entries without a valid digest are left out.
@@ -113,6 +124,18 @@ fn status_from_pb(status: VertexStatus) -> Option<progress::VertexStatus> {
         started: status.started.and_then(time),
         completed: status.completed.and_then(time),
     })
+}
+
+fn log_to_pb(log: progress::VertexLog) -> VertexLog {
+    VertexLog {
+        vertex: log.vertex.to_string(),
+        timestamp: Some(log.timestamp.into()),
+        stream: match log.stream {
+            progress::LogStream::Stdout => 1,
+            progress::LogStream::Stderr => 2,
+        },
+        msg: log.data,
+    }
 }
 
 fn log_from_pb(log: VertexLog) -> Option<progress::VertexLog> {
@@ -214,5 +237,29 @@ mod tests {
             back.logs.extend(part.logs);
         }
         assert_eq!(back, status);
+    }
+
+    /// Each has the file that it is about.
+    #[test]
+    fn many_warnings_are_no_message_that_nobody_takes() {
+        let warning = progress::VertexWarning {
+            vertex: Digest::sha256(b"v"),
+            level: 1,
+            short: "a rule is broken".into(),
+            detail: Vec::new(),
+            url: String::new(),
+            source_info: Some(progress::SourceInfo {
+                filename: "Dockerfile".to_owned(),
+                data: vec![b'#'; 100_000].into(),
+                language: "Dockerfile".to_owned(),
+            }),
+            ranges: Vec::new(),
+        };
+        let warnings = vec![warning; 500];
+        let status = progress::SolveStatus { warnings: warnings.clone(), ..progress::SolveStatus::default() };
+        let messages = to_messages(status);
+        assert!(messages.iter().all(|message| message.encoded_len() < 2 << 20));
+        let back: Vec<_> = messages.into_iter().flat_map(|message| from_message(message).warnings).collect();
+        assert_eq!(back, warnings);
     }
 }

@@ -4,6 +4,8 @@
 //! `client/llb/sourceresolver`).
 #![forbid(unsafe_code)]
 
+use std::time::SystemTime;
+
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_ocispec::Platform;
 use bytes::Bytes;
@@ -19,6 +21,8 @@ pub struct MetaRequest {
     pub resolve_mode: String,
     /// The configuration of an image is not needed.
     pub no_config: bool,
+    /// The objects of git that a repository's reference stands for are wanted.
+    pub git_objects: bool,
     /// Where the client keeps the layout that an image is in, if that is not said by the source's own
     /// attributes.
     pub layout: Option<LayoutStore>,
@@ -38,6 +42,10 @@ pub struct LayoutStore {
 pub struct MetaResponse {
     /// Of an image.
     pub image: Option<ImageMeta>,
+    /// Of a repository.
+    pub git: Option<GitMeta>,
+    /// Of a file of a web server.
+    pub http: Option<HttpMeta>,
 }
 
 /// What is known of an image.
@@ -47,6 +55,32 @@ pub struct ImageMeta {
     pub digest: Digest,
     /// Its configuration, as it is.
     pub config: Option<Bytes>,
+}
+
+/// What is known of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GitMeta {
+    /// What the reference points to: a commit, or a tag that has a message.
+    pub checksum: String,
+    /// The full name of the reference.
+    pub reference: String,
+    /// The commit, if `checksum` is a tag.
+    pub commit_checksum: String,
+    /// The commit as git has it, if it was asked for.
+    pub commit_object: Bytes,
+    /// The tag as git has it, if it was asked for.
+    pub tag_object: Bytes,
+}
+
+/// What is known of a file of a web server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpMeta {
+    /// Of its content.
+    pub checksum: Digest,
+    /// Its name.
+    pub filename: String,
+    /// When it was changed, if the server says so.
+    pub last_modified: Option<SystemTime>,
 }
 
 /// A platform in the words of images.

@@ -38,7 +38,7 @@ pub(crate) async fn build(client: Arc<dyn GatewayClient>) -> Result<GatewayResul
                 if source::has_lines(&error) {
                     return error;
                 }
-                source::add_lines(error, &file.source_map, &syntax.ranges)
+                source::add_lines(error, &file.info, &syntax.ranges)
             });
         }
     }
@@ -69,7 +69,7 @@ async fn build_platform(
     let converted = to_llb(file.data(), &options).await;
     warnings.tell(file).await;
     let Converted { state, marshal, image, base_image, epoch, .. } =
-        converted.map_err(|error| source::with_lines(error, &file.source_map))?;
+        converted.map_err(|error| source::with_lines(error, &file.info))?;
     let definition = state.marshal(&marshal).map_err(|error| {
         let error = RemoteError::from_error(&error);
         RemoteError { message: format!("failed to marshal LLB definition: {}", error.message), ..error }
@@ -83,7 +83,7 @@ async fn build_platform(
     Ok(PlatformBuild { tree, image, base_image, epoch })
 }
 
-fn single(result: GatewayResult) -> Result<Option<Arc<dyn GatewayRef>>, RemoteError> {
+pub(crate) fn single(result: GatewayResult) -> Result<Option<Arc<dyn GatewayRef>>, RemoteError> {
     match result.refs {
         Refs::Single(tree) => Ok(tree),
         Refs::Many(_) => Err(RemoteError::new(Kind::Internal, "a graph has several results")),
@@ -94,12 +94,13 @@ fn convert_options(ui: &Arc<DockerUi>, file: &EntryPoint) -> ConvertOptions {
     let resolve_mode = ui.options.raw.get("image-resolve-mode").cloned().unwrap_or_default();
     let resolve_mode = if resolve_mode.is_empty() { "default".to_owned() } else { resolve_mode };
     ConvertOptions {
-        config: settings(&ui.options),
+        config: Arc::new(settings(&ui.options)),
         surroundings: Arc::new(Build::new(ui.clone(), resolve_mode)),
         source_map: file.source_map.clone(),
         target_platform: None,
         warn: None,
         all_stages: false,
+        budget: Arc::default(),
     }
 }
 

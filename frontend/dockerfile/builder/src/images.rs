@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use buildkit_frontend_gateway_client::{GatewayClient, ImageConfig, MetaRequest, RemoteError};
-use tokio::sync::{Mutex, OnceCell};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
 type Answer = Arc<OnceCell<Result<ImageConfig, RemoteError>>>;
 
@@ -22,7 +23,7 @@ impl ImageConfigs {
         request: MetaRequest,
     ) -> Result<ImageConfig, RemoteError> {
         let key = format!("{name} {request:?}");
-        let answer = self.answers.lock().await.entry(key).or_default().clone();
+        let answer = self.answers.lock().entry(key).or_default().clone();
         answer.get_or_init(|| client.resolve_image_config(name, request)).await.clone()
     }
 }

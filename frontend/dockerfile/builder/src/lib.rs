@@ -7,6 +7,7 @@
 
 mod build;
 mod caps;
+mod dates;
 mod forward;
 mod images;
 mod requests;

@@ -1,34 +1,27 @@
-use std::sync::Arc;
-
-use buildkit_client_llb::{MarshalOptions, SourceMap};
 use buildkit_frontend_dockerfile_dockerfile2llb as convert;
 use buildkit_frontend_dockerfile_parser::Range;
-use buildkit_solver_errdefs::{ParsedDetail, parse, source};
-use buildkit_solver_pb as pb;
+use buildkit_solver_errdefs::{ParsedDetail, parse, sources};
+use buildkit_solver_pb::SourceInfo;
 use buildkit_util_grpcerrors::RemoteError;
 
 /// The error as clients get it: with the file and the lines in it that are at fault.
-pub(crate) fn with_lines(error: convert::Error, file: &Arc<SourceMap>) -> RemoteError {
+pub(crate) fn with_lines(error: convert::Error, file: &SourceInfo) -> RemoteError {
     let convert::Error { remote, locations } = error;
-    locations.iter().fold(remote, |error, ranges| add_lines(error, file, ranges))
+    add_places(remote, file, &locations)
 }
 
 /// Adds lines of the file to an error.
-pub(crate) fn add_lines(error: RemoteError, file: &Arc<SourceMap>, ranges: &[Range]) -> RemoteError {
-    let Ok(info) = file.to_info(&MarshalOptions::new()) else { return error };
-    error.with(source(&info, &pb_ranges(ranges)))
+pub(crate) fn add_lines(error: RemoteError, file: &SourceInfo, ranges: &[Range]) -> RemoteError {
+    add_places(error, file, &[ranges.to_vec()])
+}
+
+fn add_places(mut error: RemoteError, file: &SourceInfo, places: &[Vec<Range>]) -> RemoteError {
+    let places: Vec<_> = places.iter().map(|ranges| convert::wire_ranges(ranges)).collect();
+    error.details.extend(sources(places.iter().map(|ranges| (file, &ranges[..]))));
+    error
 }
 
 /// Whether an error says which lines of which file are at fault.
 pub(crate) fn has_lines(error: &RemoteError) -> bool {
     error.details.iter().any(|detail| matches!(parse(detail), Some(ParsedDetail::Source { .. })))
-}
-
-/// Ranges in the words of graphs.
-fn pb_ranges(ranges: &[Range]) -> Vec<pb::Range> {
-    let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    let position = |at: buildkit_frontend_dockerfile_parser::Position| {
-        Some(pb::Position { line: number(at.line), character: number(at.character) })
-    };
-    ranges.iter().map(|range| pb::Range { start: position(range.start), end: position(range.end) }).collect()
 }

@@ -1,14 +1,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use buildkit_client_llb::{Local, MarshalOptions, State};
+use buildkit_client_llb::{Local, State};
 use buildkit_frontend_dockerfile_dockerfile2llb::{FoundImage, LoadedContext, NamedContext, Surroundings};
 use buildkit_frontend_dockerui::{ContextRequest, DockerUi};
 use buildkit_frontend_gateway_client::{MetaRequest, RemoteError};
-use buildkit_solver_pb::{Op, SourceOp, op};
 use buildkit_util_ocispec::Platform;
-use prost::Message as _;
 
+use crate::dates;
 use crate::images::ImageConfigs;
 
 /// The build that a conversion is part of.
@@ -64,24 +63,7 @@ impl Surroundings for Build {
     }
 
     async fn source_date(&self, state: &State, title: &str) -> Result<Option<i64>, RemoteError> {
-        let definition =
-            state.marshal(&MarshalOptions::new()).map_err(|error| RemoteError::from_error(&error))?;
-        let mut sources = definition.def.iter().filter_map(|op| source_op(op));
-        let (Some(source), None) = (sources.next(), sources.next()) else { return Ok(None) };
-        // Files of a client have no date that all of them share.
-        if source.identifier.starts_with("local://") {
-            return Ok(None);
-        }
-        let request = MetaRequest { log_name: title.to_owned(), ..MetaRequest::default() };
-        // Sources that have dates are not known to daemons of this kind yet.
-        self.ui.client().resolve_source_meta(source, request).await.map(|_| None)
-    }
-}
-
-fn source_op(data: &[u8]) -> Option<SourceOp> {
-    match Op::decode(data).ok()?.op? {
-        op::Op::Source(source) => Some(source),
-        _ => None,
+        dates::source_date(&**self.ui.client(), state, title).await
     }
 }
 

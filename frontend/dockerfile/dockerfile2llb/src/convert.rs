@@ -1,7 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use buildkit_client_llb::{Constrained as _, Late, MarshalOptions, ProxyEnv};
+use buildkit_client_llb_sourceresolver::platform_to;
 use buildkit_frontend_dockerfile_instructions::{self as instructions, Parsed};
 use buildkit_frontend_dockerfile_linter::{Linter, checks};
 use buildkit_frontend_dockerfile_parser as parser;
@@ -14,7 +15,7 @@ use crate::epoch::SOURCE_DATE_EPOCH;
 use crate::outline::Capture;
 use crate::platform::Platforms;
 use crate::stage::{StageId, Stages};
-use crate::{ConvertOptions, Error, NamedContext, Result, args, epoch, image, validate};
+use crate::{ConvertOptions, Error, NamedContext, Result, args, epoch, validate};
 
 /// Tells a context which of its paths are used.
 pub(crate) type SetUsed = Box<dyn FnOnce(Vec<String>) + Send + Sync>;
@@ -23,10 +24,8 @@ pub(crate) type SetUsed = Box<dyn FnOnce(Vec<String>) + Send + Sync>;
 pub(crate) struct Converter<'a> {
     pub(crate) options: &'a ConvertOptions,
     pub(crate) platforms: Platforms,
-    /// What the user gave.
-    pub(crate) build_args: BTreeMap<String, String>,
     pub(crate) global_args: EnvList,
-    /// Seconds since 1970.
+    /// Seconds since 1970; what the user gave may be the name of something with a date.
     pub(crate) epoch: Option<i64>,
     pub(crate) lex: Lex,
     /// Expands here-documents, in which quotes have no meaning.
@@ -55,6 +54,8 @@ pub(crate) async fn convert<'a>(dockerfile: &[u8], options: &'a ConvertOptions) 
     if dockerfile.is_empty() {
         return Err(Error::invalid("the Dockerfile cannot be empty"));
     }
+    // Its lines, as they are parsed, and as steps are named after them.
+    options.budget.take(8 * dockerfile.len())?;
     let linter = options.linter(dockerfile)?;
     let ast = parser::parse(dockerfile)?;
     for warning in &ast.warnings {
@@ -71,40 +72,46 @@ pub(crate) async fn convert<'a>(dockerfile: &[u8], options: &'a ConvertOptions) 
     let platforms = Platforms::new(options);
     let last = stages.last().map(|stage| stage.name.as_str()).unwrap_or_default();
     let target = if options.config.target.is_empty() { last } else { &options.config.target };
-    let mut build_args = options.config.build_args.clone();
-    let defaults = platforms.default_args(&build_args, target);
+    let given = &options.config.build_args;
+    let defaults = platforms.default_args(given, target);
     let lex = Lex::new(ast.escape_token);
     let mut document_lex = Lex::new('\\');
     document_lex.skip_process_quotes = true;
     validate::default_bases(&stages, &lex, &defaults, &definitions, &linter);
-    let (mut global_args, all_args) = args::global(defaults, &lex, &definitions, &build_args)?;
+    let (mut global_args, arg_infos) = args::global(defaults, &lex, &definitions, given)?;
 
-    let given = build_args.get(SOURCE_DATE_EPOCH).cloned();
-    let given =
-        given.or_else(|| global_args.get(SOURCE_DATE_EPOCH).filter(|it| !it.is_empty()).map(str::to_owned));
+    let value = given.get(SOURCE_DATE_EPOCH).cloned();
+    let value =
+        value.or_else(|| global_args.get(SOURCE_DATE_EPOCH).filter(|it| !it.is_empty()).map(str::to_owned));
     let mut date = None;
-    if let Some(value) = given {
-        date = epoch::resolve(&value, options, &stages, &build_args, &global_args, &lex).await?;
-        set_date(&mut build_args, &mut global_args, date);
+    if let Some(value) = value {
+        date = epoch::resolve(&value, options, &stages, given, &global_args, &lex).await?;
+        // What was a name of something is from now on its date.
+        match date {
+            Some(date) if global_args.get(SOURCE_DATE_EPOCH).is_some() => {
+                global_args.set(SOURCE_DATE_EPOCH, &date.to_string());
+            }
+            Some(_) => {}
+            None => global_args.remove(SOURCE_DATE_EPOCH),
+        }
     }
 
     let mut converter = Converter {
         options,
         platforms,
-        proxy: args::proxies(&build_args),
-        build_args,
+        proxy: args::proxies(given),
         global_args,
         epoch: date,
         lex,
         document_lex,
-        outline: Capture { all_args, ..Capture::default() },
+        outline: Capture { global_args: Arc::new(arg_infos), ..Capture::default() },
         linter,
         stages: Stages::default(),
         context: Late::new(),
         ignored: None,
         late_contexts: Vec::new(),
     };
-    converter.add_stages(stages)?;
+    converter.add_stages(stages).await?;
     let target = converter.target()?;
     converter.connect_stages()?;
     let reachable = converter.resolve_stages(target).await?;
@@ -113,27 +120,16 @@ pub(crate) async fn convert<'a>(dockerfile: &[u8], options: &'a ConvertOptions) 
     Ok(Finished { converter, target })
 }
 
-/// What was a name of something is from now on its date.
-fn set_date(given: &mut BTreeMap<String, String>, global: &mut EnvList, date: Option<i64>) {
-    let is_given = given.remove(SOURCE_DATE_EPOCH).is_some();
-    let is_global = global.get(SOURCE_DATE_EPOCH).is_some();
-    match date {
-        Some(date) => {
-            if is_given {
-                given.insert(SOURCE_DATE_EPOCH.to_owned(), date.to_string());
-            }
-            if is_global {
-                global.set(SOURCE_DATE_EPOCH, &date.to_string());
-            }
-        }
-        None => global.remove(SOURCE_DATE_EPOCH),
-    }
-}
-
 impl Converter<'_> {
     /// Whether the daemon can do something.
     pub(crate) fn supports(&self, cap: &str) -> bool {
         self.options.surroundings.supports(cap)
+    }
+
+    /// What the user gave for an argument.
+    pub(crate) fn given_arg(&self, name: &str) -> Option<String> {
+        let given = self.options.config.build_args.get(name)?;
+        if name == SOURCE_DATE_EPOCH { self.epoch.map(|date| date.to_string()) } else { Some(given.clone()) }
     }
 
     /// What the user gave in place of a name.
@@ -157,7 +153,7 @@ impl Converter<'_> {
         for id in self.stages.ids() {
             let is_needed = reachable.contains(&id) && !self.stages[id].is_dispatched;
             if self.options.all_stages || is_needed {
-                self.dispatch_stage(id)?;
+                self.dispatch_stage(id).await?;
             }
         }
         self.stages.mark_used(target, "/".to_owned());
@@ -203,7 +199,7 @@ impl Converter<'_> {
     pub(crate) fn marshal_options(&self) -> MarshalOptions {
         let known = caps::list().all();
         let supported = known.into_iter().map(|cap| cap.id).filter(|cap| self.supports(cap));
-        MarshalOptions::new().platform(image::wire_platform(&self.platforms.target)).supported_caps(supported)
+        MarshalOptions::new().platform(platform_to(&self.platforms.target)).supported_caps(supported)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::dispatch::{GitAdd, digest, file_name, is_http_source};
 use crate::env::EnvList;
 use crate::error::At as _;
 use crate::stage::SCRATCH;
-use crate::{ConvertOptions, Error, Result};
+use crate::{ConvertOptions, Error, LoadedContext, Result};
 
 /// The argument that has it.
 pub(crate) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -38,7 +38,12 @@ pub(crate) async fn resolve(
         (around.main_context(&[]).await?, "[internal] resolve main build context metadata".to_owned())
     } else if let Some(context) = around.named_context(value, None)? {
         let title = format!("[internal] resolve SOURCE_DATE_EPOCH named context {value}");
-        (context.load().await?.state, title)
+        let LoadedContext { state, set_used, .. } = context.load().await?;
+        // Which of its files steps will use is not known, and is not asked.
+        if let Some(set_used) = set_used {
+            set_used(Vec::new());
+        }
+        (state, title)
     } else {
         let stage = stages
             .iter()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buildkit_util_gotext::quoted;
+pub(crate) use buildkit_util_gotext::quoted;
 
 /// A list of words as Go's `%v`.
 pub(crate) fn words<S: AsRef<str>>(words: &[S]) -> String {

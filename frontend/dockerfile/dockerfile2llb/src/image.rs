@@ -16,19 +16,3 @@ pub(crate) fn empty(platform: &Platform) -> DockerImage {
         ..DockerImage::default()
     }
 }
-
-/// A platform in the words of graphs.
-pub(crate) fn wire_platform(platform: &Platform) -> buildkit_client_llb::Platform {
-    buildkit_client_llb::Platform {
-        architecture: platform.architecture.clone(),
-        os: platform.os.clone(),
-        variant: platform.variant.clone(),
-        os_version: platform.os_version.clone(),
-        os_features: platform.os_features.clone(),
-    }
-}
-
-/// A platform of a graph in the words of images.
-pub(crate) fn platform_of(platform: &buildkit_client_llb::Platform) -> Platform {
-    buildkit_client_llb_sourceresolver::platform_of(platform)
-}

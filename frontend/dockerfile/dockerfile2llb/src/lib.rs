@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod budget;
 mod chmod;
 mod convert;
 mod dispatch;
@@ -32,10 +33,11 @@ use std::collections::BTreeMap;
 use buildkit_client_llb::{MarshalOptions, State};
 use buildkit_util_ocispec::DockerImage;
 
+pub use budget::Budget;
 pub use error::{Error, Result};
 pub use options::{ConvertOptions, Settings, Warn};
 pub use platform::format_all;
-pub use requests::{graph, lint, outline, targets};
+pub use requests::{graph, lint, outline, targets, wire_ranges};
 pub use surroundings::{FoundImage, LoadedContext, NamedContext, Surroundings};
 
 /// What a Dockerfile builds.
@@ -81,7 +83,7 @@ pub async fn to_llb(dockerfile: &[u8], options: &ConvertOptions) -> Result<Conve
         state: stage.state.clone(),
         marshal: converter.marshal_options(),
         image: stage.image.clone(),
-        base_image: stage.base_image.clone(),
+        base_image: stage.base_image.as_deref().cloned(),
         epoch: converter.epoch,
         scanned,
         ignores_cache,

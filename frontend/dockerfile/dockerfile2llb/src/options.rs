@@ -7,7 +7,7 @@ use buildkit_frontend_dockerfile_linter::{Config as LintConfig, Linter, Warning}
 use buildkit_frontend_dockerfile_parser::{DirectiveKind, parse_directive};
 use buildkit_util_ocispec::Platform;
 
-use crate::{Error, Result, Surroundings};
+use crate::{Budget, Error, Result, Surroundings};
 
 /// What a user asks for.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub type Warn = Arc<dyn Fn(Warning) + Send + Sync>;
 #[derive(Clone)]
 pub struct ConvertOptions {
     /// What the user asks for.
-    pub config: Settings,
+    pub config: Arc<Settings>,
     /// The build that the conversion is part of.
     pub surroundings: Arc<dyn Surroundings>,
     /// The file, for who shows what ops come from.
@@ -84,6 +84,8 @@ pub struct ConvertOptions {
     pub warn: Option<Warn>,
     /// Looks at stages that nobody needs, too.
     pub all_stages: bool,
+    /// What this conversion and others of the same build may take.
+    pub budget: Arc<Budget>,
 }
 
 impl ConvertOptions {

@@ -1,6 +1,7 @@
 //! What a build can be given: arguments, secrets and SSH agents.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use buildkit_frontend_dockerfile_instructions::ArgDefinition;
 use buildkit_frontend_dockerfile_parser::Range;
@@ -8,7 +9,10 @@ use buildkit_frontend_dockerfile_parser::Range;
 /// What was seen on the way to a stage.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Capture {
-    pub(crate) all_args: BTreeMap<String, ArgInfo>,
+    /// Definitions before the first stage.
+    pub(crate) global_args: Arc<BTreeMap<String, ArgInfo>>,
+    /// Definitions in the stage.
+    pub(crate) own_args: BTreeMap<String, ArgInfo>,
     pub(crate) used_args: BTreeSet<String>,
     pub(crate) secrets: BTreeMap<String, Needed>,
     pub(crate) ssh: BTreeMap<String, Needed>,
@@ -45,6 +49,11 @@ impl ArgInfo {
 }
 
 impl Capture {
+    /// The definition of an argument that counts in the stage.
+    pub(crate) fn arg(&self, name: &str) -> Option<&ArgInfo> {
+        self.own_args.get(name).or_else(|| self.global_args.get(name))
+    }
+
     pub(crate) fn note_secret(&mut self, id: &str, is_required: bool, ranges: &[Range]) {
         note(&mut self.secrets, id, is_required, ranges);
     }
@@ -59,7 +68,7 @@ impl Capture {
         let mut next: Vec<&String> = self.used_args.iter().collect();
         while let Some(name) = next.pop() {
             if all.insert(name.clone()) {
-                next.extend(self.all_args.get(name).iter().flat_map(|arg| &arg.needs));
+                next.extend(self.arg(name).iter().flat_map(|arg| &arg.needs));
             }
         }
         all

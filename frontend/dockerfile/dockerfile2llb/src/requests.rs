@@ -20,6 +20,9 @@ use crate::outline::Needed;
 use crate::stage::{StageId, Stages};
 use crate::{ConvertOptions, Error, Result};
 
+/// About the bytes that a warning takes in all its forms.
+const WARNING: usize = 4 << 10;
+
 /// The graph of the stage that is asked for.
 ///
 /// # Errors
@@ -34,31 +37,37 @@ pub async fn graph(dockerfile: &[u8], options: &ConvertOptions) -> Result<Conver
 /// of it.
 ///
 /// # Errors
-/// When the file's place in the build cannot be told.
+/// When the file's place in the build cannot be told, or there are more warnings than can be.
 pub async fn lint(dockerfile: &[u8], options: &ConvertOptions) -> Result<LintResults> {
     let mut results = LintResults::default();
     let source_index = results.add_source(options.source_map.to_info(&MarshalOptions::new())?);
     let warnings: Arc<Mutex<Vec<Warning>>> = Arc::default();
-    let sink = warnings.clone();
+    let (sink, budget) = (warnings.clone(), options.budget.clone());
     let options = ConvertOptions {
-        warn: Some(Arc::new(move |warning| sink.lock().push(warning))),
+        warn: Some(Arc::new(move |warning| {
+            if budget.take(WARNING).is_ok() {
+                sink.lock().push(warning);
+            }
+        })),
         all_stages: options.config.target.is_empty(),
         ..options.clone()
     };
     let outcome = convert(dockerfile, &options).await.map(drop);
+    // Where there was no room for a warning there is none now.
+    options.budget.take(WARNING)?;
     for Warning { rule, message, ranges } in warnings.lock().drain(..) {
         results.add_warning(LintWarning {
             rule: rule.name.to_owned(),
             description: rule.description.to_owned(),
             url: rule.url.to_owned(),
             detail: message,
-            location: pb::Location { source_index, ranges: pb_ranges(&ranges) },
+            location: pb::Location { source_index, ranges: wire_ranges(&ranges) },
         });
     }
     if let Err(error) = outcome {
         let location = match error.locations.as_slice() {
             [] => pb::Location::default(),
-            locations => pb::Location { source_index, ranges: pb_ranges(&merged(locations)) },
+            locations => pb::Location { source_index, ranges: wire_ranges(&merged(locations)) },
         };
         results.set_error(BuildError { message: error.to_string(), location });
     }
@@ -125,8 +134,8 @@ impl Seen {
             let stage = &stages[id];
             let capture = &stage.outline;
             let used = capture.all_used();
-            for (key, arg) in capture.all_args.iter().filter(|(key, _)| used.contains(*key)) {
-                if self.args.insert(key.clone()) {
+            for arg in used.iter().filter_map(|key| capture.arg(key)) {
+                if self.args.insert(arg.key.clone()) {
                     outline.args.push(OutlineArg {
                         name: arg.key.clone(),
                         description: arg.doc_comment.clone().unwrap_or_default(),
@@ -147,7 +156,7 @@ impl Seen {
                     outline.ssh.push(OutlineSsh { name, required, location });
                 }
             }
-            next.extend(stage.needs.iter().rev().map(|(id, _)| *id));
+            next.extend(stage.needs.keys().rev());
             next.extend(stage.base);
         }
     }
@@ -159,11 +168,11 @@ fn first_line(location: Option<&pb::Location>) -> i32 {
 }
 
 fn location(ranges: &[Range]) -> Option<pb::Location> {
-    (!ranges.is_empty()).then(|| pb::Location { source_index: 0, ranges: pb_ranges(ranges) })
+    (!ranges.is_empty()).then(|| pb::Location { source_index: 0, ranges: wire_ranges(ranges) })
 }
 
 /// Ranges in the words of graphs.
-fn pb_ranges(ranges: &[Range]) -> Vec<pb::Range> {
+pub fn wire_ranges(ranges: &[Range]) -> Vec<pb::Range> {
     let position = |(line, character)| Some(pb::Position { line, character });
     crate::name::llb_ranges(ranges)
         .into_iter()

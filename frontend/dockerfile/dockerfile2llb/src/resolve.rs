@@ -1,9 +1,10 @@
 //! What stages begin with: images, named contexts or nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use buildkit_client_llb::{Constrained as _, image, scratch};
-use buildkit_client_llb_sourceresolver::MetaRequest;
+use buildkit_client_llb_sourceresolver::{MetaRequest, platform_to};
 use buildkit_frontend_dockerfile_shell::EmptyEnv;
 use buildkit_util_gotext::quoted;
 use buildkit_util_ocispec::{DockerImage, Platform};
@@ -29,7 +30,7 @@ enum Found {
     ContextOfImage(LoadedContext),
     Image {
         reference: Reference,
-        image: Box<DockerImage>,
+        image: Arc<DockerImage>,
     },
 }
 
@@ -40,7 +41,7 @@ impl Converter<'_> {
             let reachable = self.resolve_bases(target).await?;
             let mut needs_more = false;
             for id in &reachable {
-                self.stages.inherit(*id);
+                self.stages.inherit(*id, &self.options.budget)?;
                 needs_more |= self.add_triggers(*id)?;
             }
             if !needs_more {
@@ -127,9 +128,11 @@ impl Converter<'_> {
                 Error::invalid(format!("failed to parse ref {}: {error}", quoted(&answer.reference)))
             })?
         };
+        // As it is, and as the stage changes it.
+        self.options.budget.take(2 * answer.config.len())?;
         let image = serde_json::from_slice(&answer.config)
             .map_err(|error| Error::invalid(format!("failed to parse image config: {error}")))?;
-        Ok(Found::Image { reference: reference.with_digest(answer.digest), image: Box::new(image) })
+        Ok(Found::Image { reference: reference.with_digest(answer.digest), image: Arc::new(image) })
     }
 
     fn known_bases(&self) -> Vec<String> {
@@ -158,16 +161,16 @@ impl Converter<'_> {
             Found::ContextOfImage(LoadedContext { state, image, set_used }) => {
                 self.late_contexts.extend(set_used.map(|set_used| (id, set_used)));
                 let image = image.unwrap_or_else(|| config::empty(&wanted));
-                stage.state = state.with_platform(config::wire_platform(&wanted));
-                stage.base_image = Some(image.clone());
+                stage.state = state.with_platform(platform_to(&wanted));
+                stage.base_image = Some(Arc::new(image.clone()));
                 stage.image = DockerImage { created: None, ..image };
                 stage.platform = Some(wanted);
                 return;
             }
             Found::Unasked { reference } => reference,
             Found::Image { reference, image } => {
-                stage.base_image = Some((*image).clone());
-                stage.image = DockerImage { created: None, ..*image };
+                stage.image = DockerImage { created: None, ..(*image).clone() };
+                stage.base_image = Some(image);
                 if stage.platform.is_none() && self.platforms.is_implicit {
                     wanted = self.platforms.detect(&stage.image, &wanted);
                 }
@@ -184,7 +187,7 @@ impl Converter<'_> {
             let with_platform = self.options.config.multi_platform;
             let title = name::step(stage, &text, with_platform, Some(&wanted), &EmptyEnv);
             let source = name::command(image(&stage.stage.base_name), &stage.stage.origin.code)
-                .platform(config::wire_platform(&wanted))
+                .platform(platform_to(&wanted))
                 .custom_name(&title)
                 .location(&self.options.source_map, name::llb_ranges(&stage.stage.origin.ranges));
             stage.state = source.resolve_mode(self.options.config.resolve_mode).state();

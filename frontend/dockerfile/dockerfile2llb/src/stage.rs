@@ -6,8 +6,9 @@ use buildkit_frontend_dockerfile_instructions::{ArgDefinition, Instruction, Orig
 use buildkit_frontend_dockerfile_parser::Range;
 use buildkit_util_ocispec::{DockerImage, Platform};
 
+use crate::budget::{size_of_args, size_of_image};
 use crate::outline::Capture;
-use crate::{Error, NamedContext, Result};
+use crate::{Budget, Error, NamedContext, Result};
 
 /// Index of a stage.
 pub(crate) type StageId = usize;
@@ -31,7 +32,7 @@ pub(crate) struct StageState {
     /// The stage that this one begins with.
     pub(crate) base: Option<StageId>,
     /// Stages that instructions read from, with the lines of the last that does.
-    pub(crate) needs: Vec<(StageId, Vec<Range>)>,
+    pub(crate) needs: BTreeMap<StageId, Vec<Range>>,
     /// What takes the place of the stage.
     pub(crate) named_context: Option<Arc<dyn NamedContext>>,
     /// It is not a stage of the file.
@@ -40,7 +41,7 @@ pub(crate) struct StageState {
     pub(crate) state: State,
     pub(crate) image: DockerImage,
     /// The image that it was built on, as it was.
-    pub(crate) base_image: Option<DockerImage>,
+    pub(crate) base_image: Option<Arc<DockerImage>>,
     pub(crate) platform: Option<Platform>,
     pub(crate) is_resolved: bool,
     pub(crate) is_dispatched: bool,
@@ -74,7 +75,7 @@ impl StageState {
             stage,
             commands: Vec::new(),
             base: None,
-            needs: Vec::new(),
+            needs: BTreeMap::new(),
             named_context: None,
             is_unregistered: false,
             state: scratch(),
@@ -113,13 +114,6 @@ impl StageState {
             instructions: Vec::new(),
         };
         Self { is_unregistered: true, ..Self::new(stage) }
-    }
-
-    pub(crate) fn need(&mut self, stage: StageId, ranges: &[Range]) {
-        match self.needs.iter_mut().find(|(known, _)| *known == stage) {
-            Some((_, known)) => *known = ranges.to_vec(),
-            None => self.needs.push((stage, ranges.to_vec())),
-        }
     }
 
     /// The operating system that it is for.
@@ -194,9 +188,10 @@ impl Stages {
     }
 
     /// Takes over from the base what it has become.
-    pub(crate) fn inherit(&mut self, id: StageId) {
-        let Some(base) = self.all[id].base else { return };
+    pub(crate) fn inherit(&mut self, id: StageId, budget: &Budget) -> Result<()> {
+        let Some(base) = self.all[id].base else { return Ok(()) };
         let base = &self.all[base];
+        budget.take(size_of_image(&base.image) + size_of_args(&base.build_args))?;
         let (state, platform, image) = (base.state.clone(), base.platform.clone(), base.image.clone());
         let (base_image, args) = (base.base_image.clone(), base.build_args.clone());
         let (used_paths, has_workdir) = (base.used_paths, base.has_workdir);
@@ -205,6 +200,7 @@ impl Stages {
         stage.image.config.on_build.clear();
         (stage.used_paths, stage.has_workdir) = (used_paths, has_workdir);
         stage.build_args.extend(args);
+        Ok(())
     }
 
     /// The stages that the result of one needs, itself among them.
@@ -213,7 +209,7 @@ impl Stages {
         while let Some(id) = next.pop() {
             if seen.insert(id) {
                 next.extend(self.all[id].base);
-                next.extend(self.all[id].needs.iter().map(|(stage, _)| *stage));
+                next.extend(self.all[id].needs.keys());
             }
         }
         seen

@@ -8,6 +8,7 @@ use buildkit_frontend_dockerfile_shell::{EmptyEnv, Env as _, Expansion};
 use buildkit_util_gotext::quoted;
 use buildkit_util_ocispec::Platform;
 
+use crate::budget::size_of_texts;
 use crate::convert::Converter;
 use crate::error::At as _;
 use crate::stage::{Command, SCRATCH, StageId, StageState};
@@ -15,13 +16,15 @@ use crate::{Error, Result, platform};
 
 impl Converter<'_> {
     /// Adds the stages of the file, with the variables in their `FROM` replaced.
-    pub(crate) fn add_stages(&mut self, stages: Vec<Stage>) -> Result<()> {
+    pub(crate) async fn add_stages(&mut self, stages: Vec<Stage>) -> Result<()> {
+        let known = self.known_args();
         for (index, mut stage) in stages.into_iter().enumerate() {
+            tokio::task::coop::consume_budget().await;
             let ranges = stage.origin.ranges.clone();
             let outer = self.linter.clone();
             self.linter = outer.with_comments(&stage.origin.comments).into_owned();
-            let base = self.expand_from(&stage.base_name, &ranges);
-            let platform = base.as_ref().ok().map(|_| self.stage_platform(&stage)).transpose();
+            let base = self.expand_from(&stage.base_name, &known, &ranges);
+            let platform = base.as_ref().ok().map(|_| self.stage_platform(&stage, &known)).transpose();
             self.linter = outer;
             let mut base = base.at(&ranges)?;
             if base.result.is_empty() {
@@ -52,6 +55,7 @@ impl Converter<'_> {
             let id = self.stages.add(state);
             let stage = &mut self.stages[id];
             stage.outline.used_args.extend(used);
+            self.options.budget.take(size_of_texts(stage.outline.used_args.iter().map(String::as_str)))?;
             let is_pulled = stage.stage.base_name != SCRATCH && stage.base.is_none();
             stage.steps = usize::from(is_pulled)
                 + stage.stage.instructions.iter().filter(|instruction| is_step(instruction)).count();
@@ -61,21 +65,26 @@ impl Converter<'_> {
         Ok(())
     }
 
-    fn expand_from(&self, word: &str, ranges: &[Range]) -> Result<Expansion> {
+    /// Replaces the variables of a word in `FROM`. `known` are those that there are.
+    fn expand_from(&self, word: &str, known: &[String], ranges: &[Range]) -> Result<Expansion> {
         let outcome = self.lex.process_word(word, &self.global_args);
         let unmatched = outcome.as_ref().map_or_else(|error| &error.unmatched, |it| &it.unmatched);
-        self.warn_of_undefined_args(unmatched, ranges);
+        self.warn_of_undefined_args(unmatched, known, ranges);
         outcome.map_err(|error| Error::invalid(error.to_string()))
     }
 
     /// What `--platform` says, and the arguments that it is made of.
-    fn stage_platform(&self, stage: &Stage) -> Result<Option<(Platform, BTreeSet<String>)>> {
+    fn stage_platform(
+        &self,
+        stage: &Stage,
+        known: &[String],
+    ) -> Result<Option<(Platform, BTreeSet<String>)>> {
         if stage.platform.is_empty() {
             return Ok(None);
         }
         let ranges = &stage.origin.ranges;
         let word = self
-            .expand_from(&stage.platform, ranges)
+            .expand_from(&stage.platform, known, ranges)
             .map_err(|error| error.context("failed to process arguments for platform ").at(ranges))?;
         self.check_stage_platform(stage, &word);
         let known = self.global_args.names();
@@ -146,7 +155,7 @@ impl Converter<'_> {
             _ => Vec::new(),
         };
         for source in &sources {
-            self.stages[id].need(*source, &ranges);
+            self.stages[id].needs.insert(*source, ranges.clone());
         }
         Ok(Command { instruction, sources, is_trigger })
     }
@@ -167,29 +176,29 @@ impl Converter<'_> {
 
     /// No stage may need itself, however long the way.
     fn refuse_cycles(&self) -> Result<()> {
-        let mut done = BTreeSet::new();
+        let (mut done, mut on_way) = (BTreeSet::new(), BTreeSet::new());
         for start in self.stages.ids() {
-            // Stages on the way, with how many of their needs are looked at.
-            let mut way: Vec<(StageId, usize)> =
-                if done.insert(start) { vec![(start, 0)] } else { Vec::new() };
-            while let Some((id, next)) = way.last_mut() {
-                let Some((need, _)) = self.stages[*id].needs.get(*next) else {
+            if !done.insert(start) {
+                continue;
+            }
+            on_way.insert(start);
+            // Stages on the way, with what they need that is not looked at, and the lines of what is.
+            let mut way = vec![(start, self.stages[start].needs.iter(), &[][..])];
+            while let Some((id, needs, lines)) = way.last_mut() {
+                let Some((need, ranges)) = needs.next() else {
+                    on_way.remove(id);
                     way.pop();
                     continue;
                 };
-                *next += 1;
-                if way.iter().any(|(id, _)| id == need) {
+                *lines = ranges;
+                if on_way.contains(need) {
                     let stage = &self.stages[start].name;
                     let error = Error::invalid(format!("circular dependency detected on stage: {stage}"));
-                    return Err(way.iter().fold(error, |error, (id, next)| {
-                        match self.stages[*id].needs.get(next - 1) {
-                            Some((_, ranges)) => error.at(ranges),
-                            None => error,
-                        }
-                    }));
+                    return Err(way.iter().fold(error, |error, (_, _, lines)| error.at(lines)));
                 }
                 if done.insert(*need) {
-                    way.push((*need, 0));
+                    on_way.insert(*need);
+                    way.push((*need, self.stages[*need].needs.iter(), &[]));
                 }
             }
         }
@@ -199,6 +208,11 @@ impl Converter<'_> {
     /// Adds the instructions that the base left for the stage. Says whether they need more stages.
     pub(crate) fn add_triggers(&mut self, id: StageId) -> Result<bool> {
         let mut triggers = std::mem::take(&mut self.stages[id].image.config.on_build);
+        // Nothing is built upon what is only copied from. Its triggers could name an image that names it again,
+        // without end.
+        if self.stages[id].is_dispatched {
+            return Ok(false);
+        }
         if let Some(base) = self.stages[id].base
             && !self.stages[id].has_triggers
         {
@@ -210,6 +224,7 @@ impl Converter<'_> {
                 },
             ));
         }
+        self.options.budget.take(4 * size_of_texts(triggers.iter().map(String::as_str)))?;
         let ranges = self.stages[id].stage.origin.ranges.clone();
         let mut commands = Vec::new();
         for trigger in &triggers {
@@ -226,7 +241,7 @@ impl Converter<'_> {
 
     /// Whether the global arguments, or their defaults, have a name.
     pub(crate) fn known_args(&self) -> Vec<String> {
-        let declared = self.outline.all_args.values().map(|arg| arg.key.clone());
+        let declared = self.outline.global_args.values().map(|arg| arg.key.clone());
         let set = self.global_args.keys().into_iter().map(str::to_owned);
         declared.chain(set).collect::<BTreeSet<_>>().into_iter().collect()
     }

@@ -19,6 +19,15 @@ use crate::stage::StageId;
 /// Arguments with this prefix are never in the environment.
 const SCAN_PREFIX: &str = "BUILDKIT_SBOM_SCAN_";
 
+/// Most names that are searched for one that is near to another.
+const MOST_NAMES: usize = 1000;
+
+/// The name that was probably meant.
+fn nearest<S: AsRef<str>>(name: &str, known: &[S]) -> Option<String> {
+    // Whoever has more names is not helped by going through all of them for each mistake.
+    if known.len() > MOST_NAMES { None } else { search(name, known, true) }
+}
+
 pub(crate) fn stage_names(stages: &[Stage], linter: &Linter) {
     let mut names = StageNames::default();
     for stage in stages.iter().filter(|stage| !stage.name.is_empty()) {
@@ -76,10 +85,14 @@ impl Converter<'_> {
     }
 
     /// Variables of `FROM` are global arguments.
-    pub(crate) fn warn_of_undefined_args(&self, unmatched: &BTreeSet<String>, ranges: &[Range]) {
-        let known = self.known_args();
-        for name in unmatched.iter().filter(|name| !known.contains(name)) {
-            let near = search(name, &known, true);
+    pub(crate) fn warn_of_undefined_args(
+        &self,
+        unmatched: &BTreeSet<String>,
+        known: &[String],
+        ranges: &[Range],
+    ) {
+        for name in unmatched.iter().filter(|name| known.binary_search(name).is_err()) {
+            let near = nearest(name, known);
             self.linter.report(checks::undefined_arg_in_from(name, near.as_deref()), ranges);
         }
     }
@@ -107,9 +120,9 @@ impl Converter<'_> {
         if unset.peek().is_none() {
             return;
         }
-        let known: Vec<String> = env.keys().into_iter().map(str::to_owned).collect();
+        let known = env.keys();
         for name in unset {
-            self.report(checks::undefined_var(name, search(name, &known, true).as_deref()), origin);
+            self.report(checks::undefined_var(name, nearest(name, &known).as_deref()), origin);
         }
     }
 }

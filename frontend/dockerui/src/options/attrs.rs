@@ -8,6 +8,9 @@ use buildkit_util_ocispec::Platform;
 use super::gotext::{csv_fields, parse_int};
 use crate::OptionError;
 
+/// Most platforms of one build. All are converted and built side by side.
+const MOST_PLATFORMS: usize = 100;
+
 /// A limit of a resource for processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UlimitOption {
@@ -25,6 +28,12 @@ pub(crate) fn platforms(text: &str) -> Result<Vec<Platform>, OptionError> {
             OptionError::new(error).doing(&format!("failed to parse target platform {text}"))
         })
     };
+    let count = text.split(',').count();
+    if count > MOST_PLATFORMS {
+        return Err(OptionError::new(format!(
+            "{count} target platforms are asked for, at most {MOST_PLATFORMS} are built at once"
+        )));
+    }
     text.split(',').map(parse).collect()
 }
 

@@ -37,7 +37,7 @@ mod options;
 mod reference;
 mod request;
 
-pub use buildkit_client_llb_sourceresolver::{ImageMeta, MetaRequest, MetaResponse};
+pub use buildkit_client_llb_sourceresolver::{GitMeta, HttpMeta, ImageMeta, MetaRequest, MetaResponse};
 pub use buildkit_util_fsutil_types::Stat;
 pub use buildkit_util_grpcerrors::RemoteError;
 pub use buildkit_util_progress::VertexWarning as Warning;

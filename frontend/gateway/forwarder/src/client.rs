@@ -119,7 +119,6 @@ impl GatewayClient for BridgeClient {
     }
 
     async fn warn(&self, warning: Warning) -> Result<(), RemoteError> {
-        self.bridge.warn(warning);
-        Ok(())
+        self.bridge.warn(warning).map_err(|error| self.refs.with_state(error))
     }
 }

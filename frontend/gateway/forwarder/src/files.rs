@@ -14,6 +14,8 @@ use bytes::Bytes;
 
 /// Largest piece of a file that one call returns, below every message limit.
 const READ_LIMIT: u64 = 15 << 20;
+/// Most bytes that an entry of a directory takes beside its name and what it links to.
+const STAT_SIZE: u64 = 80;
 
 /// An error in the words of Go's `os.PathError`, which clients match on.
 fn path_error(call: &str, path: &str, error: &Error) -> RemoteError {
@@ -71,7 +73,7 @@ pub(crate) fn read_dir(root: &Path, path: &str, pattern: &str) -> Result<Vec<Sta
         .map_err(|error| RemoteError::new(Kind::InvalidArgument, error.to_string()))?;
     let directory = root.sub_root(path).map_err(|error| path_error("lstat", path, &error))?;
     let entries = directory.read_dir(".").map_err(|error| path_error("open", path, &error))?;
-    let mut stats = Vec::with_capacity(entries.len());
+    let (mut stats, mut size) = (Vec::new(), 0);
     for entry in entries {
         let name = String::from_utf8_lossy(entry.name.as_bytes()).into_owned();
         if let Some(matcher) = &matcher {
@@ -90,7 +92,15 @@ pub(crate) fn read_dir(root: &Path, path: &str, pattern: &str) -> Result<Vec<Sta
         } else {
             Default::default()
         };
-        stats.push(to_stat(name, &stat, String::from_utf8_lossy(link.as_bytes()).into_owned()));
+        let stat = to_stat(name, &stat, String::from_utf8_lossy(link.as_bytes()).into_owned());
+        size += (stat.path.len() + stat.linkname.len()) as u64 + STAT_SIZE;
+        if size > READ_LIMIT {
+            return Err(RemoteError::new(
+                Kind::ResourceExhausted,
+                format!("{path} has more entries than fit in {READ_LIMIT} bytes, list it with patterns"),
+            ));
+        }
+        stats.push(stat);
     }
     Ok(stats)
 }
@@ -126,5 +136,75 @@ fn to_stat(path: String, stat: &FileStat, linkname: String) -> Stat {
         devmajor: i64::from(major),
         devminor: i64::from(minor),
         xattrs: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a directory")
+    }
+
+    fn read(root: &Path, path: &str, range: Option<(u64, u64)>) -> Result<usize, (Kind, String)> {
+        let range = range.map(|(offset, length)| FileRange { offset, length });
+        read_file(root, path, range).map(|data| data.len()).map_err(|error| (error.kind, error.message))
+    }
+
+    #[test]
+    fn a2_19_only_regular_files_inside_are_read() {
+        let (root, outside) = (tree(), tree());
+        fs_err::write(outside.path().join("secret"), "x").expect("a file");
+        fs_err::create_dir(root.path().join("dir")).expect("a directory");
+        symlink(outside.path().join("secret"), root.path().join("out")).expect("a link");
+        symlink("loop", root.path().join("loop")).expect("a link");
+        // Whoever opens one waits for somebody who writes to it.
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            root.path().join("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .expect("a FIFO");
+        let not_regular = |path: &str| Err((Kind::InvalidArgument, format!("{path} is not a regular file")));
+        for path in ["fifo", "dir", "/"] {
+            assert_eq!(read(root.path(), path, None), not_regular(path));
+        }
+        for path in ["out", "../secret", "loop", "nothing", "", "a\0b"] {
+            assert!(read(root.path(), path, None).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a4_04_what_one_call_returns_is_bounded() {
+        let root = tree();
+        let file = fs_err::File::create(root.path().join("large")).expect("a file");
+        file.set_len(1 << 40).expect("a size");
+        let (kind, text) = read(root.path(), "large", None).expect_err("too large");
+        assert_eq!(kind, Kind::ResourceExhausted);
+        assert!(text.contains("large is larger than"), "{text}");
+        for (range, want) in [
+            ((1 << 39, 10), 10),
+            (((1 << 40) - 3, 10), 3),
+            ((1 << 40, 10), 0),
+            ((u64::MAX, 10), 0),
+            ((0, 0), 0),
+        ] {
+            assert_eq!(read(root.path(), "large", Some(range)), Ok(want), "{range:?}");
+        }
+        assert!(read(root.path(), "large", Some((0, u64::MAX))).is_err());
+
+        let name = |number: usize| format!("{number:0>240}");
+        for number in 0..50_000 {
+            fs_err::write(root.path().join(name(number)), "").expect("a file");
+        }
+        let error = read_dir(root.path(), "/", "").expect_err("too many");
+        assert_eq!(error.kind, Kind::ResourceExhausted);
+        assert!(error.message.contains("/ has more entries than"), "{}", error.message);
+        assert_eq!(read_dir(root.path(), "/", "*00").expect("a part of them").len(), 500);
     }
 }

@@ -118,11 +118,12 @@ impl LlbBridge for Bridge {
         let config = (!request.no_config).then(|| "{}".into());
         let image = ImageMeta { digest: Digest::sha256(&source.identifier), config };
         let source = SourceOp { identifier: format!("{}:latest", source.identifier), ..source };
-        Ok((source, MetaResponse { image: Some(image) }))
+        Ok((source, MetaResponse { image: Some(image), ..MetaResponse::default() }))
     }
 
-    fn warn(&self, warning: VertexWarning) {
+    fn warn(&self, warning: VertexWarning) -> Result<(), BridgeError> {
         self.warnings.lock().push(warning);
+        Ok(())
     }
 }
 

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use buildkit_client_llb_sourceresolver::{ImageMeta, platform_of, platform_to};
+use buildkit_client_llb_sourceresolver::{GitMeta, HttpMeta, ImageMeta, platform_of, platform_to};
 use buildkit_errdefs::Kind;
 use buildkit_frontend_gateway_client::{
     BuildOpts, CacheImport, GatewayClient, GatewayRef, GatewayResult, ImageConfig, MetaRequest, MetaResponse,
@@ -104,7 +104,7 @@ impl GrpcClient {
         let source =
             SourceOp { identifier: format!("{scheme}://{}", found.reference), attrs: source.attrs.clone() };
         let image = ImageMeta { digest: found.digest, config: Some(found.config) };
-        Ok((source, MetaResponse { image: Some(image) }))
+        Ok((source, MetaResponse { image: Some(image), ..MetaResponse::default() }))
     }
 }
 
@@ -200,6 +200,7 @@ impl GatewayClient for GrpcClient {
                 no_config: request.no_config,
                 ..pb::ResolveSourceImageRequest::default()
             }),
+            git: request.git_objects.then_some(pb::ResolveSourceGitRequest { return_object: true }),
             ..pb::ResolveSourceMetaRequest::default()
         };
         let found = answer(self.bridge.clone().resolve_source_meta(message).await)?;
@@ -207,7 +208,22 @@ impl GatewayClient for GrpcClient {
             let config = (!image.config.is_empty()).then_some(image.config);
             Ok::<_, RemoteError>(ImageMeta { digest: digest(&image.digest)?, config })
         });
-        let meta = MetaResponse { image: image.transpose()? };
+        let http = found.http.map(|file| {
+            let last_modified = file.last_modified.map(SystemTime::try_from).transpose();
+            let last_modified = last_modified.map_err(|error| {
+                RemoteError::new(Kind::Internal, format!("Answer has a date that cannot be: {error}"))
+            })?;
+            let (checksum, filename) = (digest(&file.checksum)?, file.filename);
+            Ok::<_, RemoteError>(HttpMeta { checksum, filename, last_modified })
+        });
+        let git = found.git.map(|repository| GitMeta {
+            checksum: repository.checksum,
+            reference: repository.r#ref,
+            commit_checksum: repository.commit_checksum,
+            commit_object: repository.commit_object,
+            tag_object: repository.tag_object,
+        });
+        let meta = MetaResponse { image: image.transpose()?, git, http: http.transpose()? };
         Ok((found.source.unwrap_or(source), meta))
     }
 

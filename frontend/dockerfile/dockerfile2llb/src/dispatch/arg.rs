@@ -15,7 +15,7 @@ impl Converter<'_> {
         for arg in &it.args {
             self.report(checks::secret_in_arg_or_env("ARG", &arg.key), &it.origin);
             let mut arg = arg.clone();
-            let given = self.build_args.get(&arg.key).cloned();
+            let given = self.given_arg(&arg.key);
             let mut is_inherited = false;
             match (given, arg.value.take()) {
                 (Some(value), _) => arg.value = Some(value),
@@ -30,6 +30,7 @@ impl Converter<'_> {
                 }
             }
 
+            self.pass_variables(id)?;
             let stage = &mut self.stages[id];
             if let Some(value) = &arg.value
                 && ![SCAN_CONTEXT, SCAN_STAGE].contains(&arg.key.as_str())
@@ -37,7 +38,7 @@ impl Converter<'_> {
                 stage.state = stage.state.env(&arg.key, value);
             }
             if !is_inherited {
-                stage.outline.all_args.insert(arg.key.clone(), ArgInfo::new(&arg, &it.origin.ranges));
+                stage.outline.own_args.insert(arg.key.clone(), ArgInfo::new(&arg, &it.origin.ranges));
             }
             stage.outline.used_args.insert(arg.key.clone());
             texts.push(match &arg.value {
@@ -46,7 +47,6 @@ impl Converter<'_> {
             });
             stage.build_args.push(arg);
         }
-        self.note(id, format!("ARG {}", texts.join(" ")));
-        Ok(())
+        self.note(id, format!("ARG {}", texts.join(" ")))
     }
 }

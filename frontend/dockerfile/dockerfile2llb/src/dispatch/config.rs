@@ -24,8 +24,7 @@ const SIGNALS: [&str; 34] = [
 impl Converter<'_> {
     pub(super) fn maintainer(&mut self, id: StageId, it: &Maintainer) -> Result<()> {
         self.stages[id].image.author.clone_from(&it.maintainer);
-        self.note(id, format!("MAINTAINER {}", it.maintainer));
-        Ok(())
+        self.note(id, format!("MAINTAINER {}", it.maintainer))
     }
 
     pub(super) fn env(&mut self, id: StageId, it: &Env) -> Result<()> {
@@ -36,12 +35,13 @@ impl Converter<'_> {
             }
             self.report(checks::secret_in_arg_or_env("ENV", &variable.key), &it.origin);
             text.push_str(&format!(" {variable}"));
-            let stage = &mut self.stages[id];
-            stage.state = stage.state.env(&variable.key, &variable.value);
-            set_in_list(&mut stage.image.config.env, &variable.key, &variable.value);
         }
-        self.note(id, text);
-        Ok(())
+        self.pass_variables(id)?;
+        let variables = || it.env.iter().map(|variable| (variable.key.as_str(), variable.value.as_str()));
+        let stage = &mut self.stages[id];
+        stage.state = stage.state.envs(variables());
+        set_in_list(&mut stage.image.config.env, variables());
+        self.note(id, text)
     }
 
     pub(super) fn label(&mut self, id: StageId, it: &Label) -> Result<()> {
@@ -53,8 +53,7 @@ impl Converter<'_> {
             self.stages[id].image.config.labels.insert(label.key.clone(), label.value.clone());
             text.push_str(&format!(" {label}"));
         }
-        self.note(id, text);
-        Ok(())
+        self.note(id, text)
     }
 
     fn warn_of_legacy_pair(&self, origin: &Origin) {
@@ -67,8 +66,7 @@ impl Converter<'_> {
         let config = &mut self.stages[id].image.config;
         config.args_escaped = true;
         config.cmd.clone_from(&words);
-        self.note(id, format!("CMD {}", format::quoted_words(&words)));
-        Ok(())
+        self.note(id, format!("CMD {}", format::quoted_words(&words)))
     }
 
     pub(super) fn entrypoint(&mut self, id: StageId, it: &Entrypoint) -> Result<()> {
@@ -80,8 +78,7 @@ impl Converter<'_> {
         if !stage.seen.contains_key("CMD") {
             stage.image.config.cmd.clear();
         }
-        self.note(id, format!("ENTRYPOINT {}", format::quoted_words(&words)));
-        Ok(())
+        self.note(id, format!("ENTRYPOINT {}", format::quoted_words(&words)))
     }
 
     fn default_command(&self, id: StageId, command: &CommandLine, origin: &Origin) -> Vec<String> {
@@ -124,16 +121,14 @@ impl Converter<'_> {
             format::duration(health.start_interval),
             health.retries
         );
-        self.note(id, text);
-        Ok(())
+        self.note(id, text)
     }
 
     pub(super) fn user(&mut self, id: StageId, it: &User) -> Result<()> {
         let stage = &mut self.stages[id];
         stage.state = stage.state.user(&it.user);
         stage.image.config.user.clone_from(&it.user);
-        self.note(id, format!("USER {}", it.user));
-        Ok(())
+        self.note(id, format!("USER {}", it.user))
     }
 
     pub(super) fn volume(&mut self, id: StageId, it: &Volume) -> Result<()> {
@@ -143,8 +138,7 @@ impl Converter<'_> {
             }
             self.stages[id].image.config.volumes.insert(path.clone(), Empty {});
         }
-        self.note(id, format!("VOLUME {}", format::words(&it.volumes)));
-        Ok(())
+        self.note(id, format!("VOLUME {}", format::words(&it.volumes)))
     }
 
     pub(super) fn stop_signal(&mut self, id: StageId, it: &StopSignal) -> Result<()> {
@@ -152,14 +146,12 @@ impl Converter<'_> {
             return Err(Error::invalid(format!("invalid signal: {}", it.signal)));
         }
         self.stages[id].image.config.stop_signal.clone_from(&it.signal);
-        self.note(id, format!("STOPSIGNAL {}", it.signal));
-        Ok(())
+        self.note(id, format!("STOPSIGNAL {}", it.signal))
     }
 
     pub(super) fn shell(&mut self, id: StageId, it: &Shell) -> Result<()> {
         self.stages[id].image.config.shell.clone_from(&it.shell);
-        self.note(id, format!("SHELL {}", format::words(&it.shell)));
-        Ok(())
+        self.note(id, format!("SHELL {}", format::words(&it.shell)))
     }
 }
 

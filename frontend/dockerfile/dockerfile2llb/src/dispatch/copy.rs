@@ -1,6 +1,7 @@
 use buildkit_client_llb::{
     Constrained as _, Constraints, CopyFile, FileActions, State, copy as copy_action, merge, mkfile, scratch,
 };
+use buildkit_client_llb_sourceresolver::platform_to;
 use buildkit_frontend_dockerfile_dfgitutil::GitRef;
 use buildkit_frontend_dockerfile_instructions::{Add, Copy, Origin, SourcesAndDest};
 use buildkit_frontend_dockerfile_linter::checks;
@@ -12,7 +13,7 @@ use buildkit_util_patternmatcher::has_wildcards;
 use super::source;
 use crate::convert::Converter;
 use crate::stage::StageId;
-use crate::{Error, Result, image, name, paths};
+use crate::{Error, Result, name, paths};
 
 /// What `ADD` and `COPY` have in common.
 struct Copying<'a> {
@@ -143,7 +144,7 @@ impl Converter<'_> {
                 .then(mkfile(&file, 0o644, document.data.clone()))
                 .custom_name("[internal] preparing inline document");
             if let Some(platform) = &self.stages[id].platform {
-                op = op.platform(image::wire_platform(platform));
+                op = op.platform(platform_to(platform));
             }
             let tree = scratch().file(op);
             let action = copy_action(&tree, &paths::to_slash(&file, &os), &dest).create_dest();
@@ -162,7 +163,7 @@ impl Converter<'_> {
             let group = buildkit_identity::new_id();
             let mut own = constraints(&title).progress_group(&group, &title, true);
             if let Some(platform) = &self.stages[id].platform {
-                own = own.platform(image::wire_platform(platform));
+                own = own.platform(platform_to(platform));
             }
             let copied = scratch().file(actions.with_constraints(own));
             self.stages[id].step -= usize::from(self.stages[id].steps > 0);
@@ -173,8 +174,7 @@ impl Converter<'_> {
             before.file(actions.with_constraints(constraints(&title)))
         };
         self.stages[id].state = state;
-        self.note_layer(id, format!("{} # buildkit", it.history()));
-        Ok(())
+        self.note_layer(id, format!("{} # buildkit", it.history()))
     }
 
     /// A path that the context's ignore file hides is most likely a mistake.

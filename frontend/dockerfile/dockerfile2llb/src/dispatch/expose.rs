@@ -3,6 +3,7 @@ use buildkit_frontend_dockerfile_linter::checks;
 use buildkit_util_ocispec::Empty;
 
 use super::ports;
+use crate::budget::size_of_texts;
 use crate::convert::Converter;
 use crate::env::StateEnv;
 use crate::stage::StageId;
@@ -21,11 +22,12 @@ impl Converter<'_> {
             let parsed = ports::parse(spec)?;
             self.report(checks::expose_protocol_casing(spec), &it.origin);
             self.report(checks::expose_format(spec), &it.origin);
-            exposed.extend(parsed.ports()?);
+            let ports = parsed.ports()?;
+            self.options.budget.take(size_of_texts(ports.iter().map(String::as_str)))?;
+            exposed.extend(ports);
         }
         let config = &mut self.stages[id].image.config;
         config.exposed_ports.extend(exposed.iter().map(|port| (port.clone(), Empty {})));
-        self.note(id, format!("EXPOSE {}", format::words(&exposed)));
-        Ok(())
+        self.note(id, format!("EXPOSE {}", format::words(&exposed)))
     }
 }

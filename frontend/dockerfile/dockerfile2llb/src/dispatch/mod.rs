@@ -15,6 +15,7 @@ use buildkit_frontend_dockerfile_instructions::{Instruction, Origin};
 use buildkit_frontend_dockerfile_shell::Lex;
 use buildkit_util_gotext::parse_bool;
 
+use crate::budget::size_of_pairs;
 use crate::convert::Converter;
 use crate::env::{StateEnv, name_and_value, set_in_list};
 use crate::stage::StageId;
@@ -31,8 +32,8 @@ const SCAN_STAGE: &str = "BUILDKIT_SBOM_SCAN_STAGE";
 
 impl Converter<'_> {
     /// Converts the instructions of one stage, whose base is converted.
-    pub(crate) fn dispatch_stage(&mut self, id: StageId) -> Result<()> {
-        self.stages.inherit(id);
+    pub(crate) async fn dispatch_stage(&mut self, id: StageId) -> Result<()> {
+        self.stages.inherit(id, &self.options.budget)?;
         let ranges = self.stages[id].stage.origin.ranges.clone();
         let target = self.platforms.target.clone();
         let hostname = self.options.config.hostname.clone();
@@ -43,12 +44,10 @@ impl Converter<'_> {
 
         let env = &mut stage.image.config.env;
         if os != WINDOWS && !env.iter().any(|variable| name_and_value(variable).0 == "PATH") {
-            set_in_list(env, "PATH", paths::default_path(&os));
+            set_in_list(env, [("PATH", paths::default_path(&os))]);
         }
-        for variable in &stage.image.config.env {
-            let (name, value) = name_and_value(variable);
-            stage.state = stage.state.env(name, value);
-        }
+        stage.state =
+            stage.state.envs(stage.image.config.env.iter().map(|variable| name_and_value(variable)));
         if !hostname.is_empty() {
             stage.state = stage.state.hostname(&hostname);
         }
@@ -61,8 +60,9 @@ impl Converter<'_> {
         }
         stage.state = stage.state.network(network);
 
-        let commands = self.stages[id].commands.clone();
-        for command in commands {
+        for command in std::mem::take(&mut self.stages[id].commands) {
+            // Long files do not keep others from working, nor go on when nobody wants them any more.
+            tokio::task::coop::consume_budget().await;
             let ranges = command.instruction.origin().ranges.clone();
             self.stages[id].is_in_trigger = command.is_trigger;
             let outer = self.linter.clone();
@@ -147,6 +147,22 @@ impl Converter<'_> {
         let stage = &mut self.stages[id];
         stage.scans_context |= context;
         stage.scans_stage |= own;
+    }
+
+    /// Counts the variables of a stage, which a step gets a copy of.
+    fn take_variables(&self, id: StageId) -> Result<()> {
+        self.options.budget.take(self.size_of_variables(id))
+    }
+
+    /// Counts the variables of a stage, which are copied in order to set one: that takes time, but the copy takes the
+    /// place of what was there.
+    fn pass_variables(&self, id: StageId) -> Result<()> {
+        self.options.budget.take(self.size_of_variables(id) / 16)
+    }
+
+    fn size_of_variables(&self, id: StageId) -> usize {
+        let variables = self.stages[id].state.get_envs().iter();
+        size_of_pairs(variables.map(|(name, value)| (name.as_str(), value.as_str())))
     }
 
     /// When files that instructions make are said to be made, if that is fixed.

@@ -1,15 +1,20 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use buildkit_client_llb::{
     Constrained as _, FileActions, Mount, Network, Run as Process, Security, mkfile, scratch,
 };
+use buildkit_client_llb_sourceresolver::{platform_of, platform_to};
 use buildkit_frontend_dockerfile_instructions::{ArgDefinition, MountType, NetworkMode, Run, SecurityMode};
 use buildkit_frontend_dockerfile_parser::{Heredoc, chomp};
 use buildkit_frontend_dockerfile_shell::Env;
 use buildkit_solver_pb::caps;
 
+use crate::budget::size_of_texts;
 use crate::convert::Converter;
 use crate::env::{Masked, StateEnv};
 use crate::stage::StageId;
-use crate::{Error, Result, image, name};
+use crate::{Error, Result, name};
 
 /// Where here-documents that say themselves what runs them are mounted.
 const DOCUMENTS: &str = "/dev/pipes/";
@@ -19,6 +24,10 @@ impl Converter<'_> {
     pub(super) fn run(&mut self, id: StageId, it: &Run, sources: &[StageId]) -> Result<()> {
         // It can read any file.
         self.stages.mark_used(id, "/".to_owned());
+        self.take_variables(id)?;
+        let hosts = self.options.config.extra_hosts.iter().map(|(host, _)| host.as_str());
+        let limits = self.options.config.ulimits.iter().map(|_| "");
+        self.options.budget.take(size_of_texts(hosts.chain(limits)))?;
 
         let mut title = it.origin.code.clone();
         let mut process = self.stages[id].state.run();
@@ -81,8 +90,7 @@ impl Converter<'_> {
 
         let text = command_text(&words, &self.stages[id].build_args, &env);
         self.stages[id].state = process.root();
-        self.note_layer(id, format!("RUN {text} # buildkit"));
-        Ok(())
+        self.note_layer(id, format!("RUN {text} # buildkit"))
     }
 
     fn run_name(&mut self, id: StageId, it: &Run, title: &str, env: &StateEnv) -> String {
@@ -96,7 +104,7 @@ impl Converter<'_> {
         (lex.raw_quotes, lex.skip_unset_env) = (true, true);
         let masked = Masked { env, secrets };
         let text = name::expanded(&lex, title, &masked);
-        let platform = env.0.get_platform().map(image::platform_of);
+        let platform = env.0.get_platform().map(platform_of);
         let with_platform = self.options.config.multi_platform;
         name::step(&mut self.stages[id], &text, with_platform, platform.as_ref(), env)
     }
@@ -106,7 +114,7 @@ impl Converter<'_> {
         let file = mkfile(name, 0o755, document.to_owned());
         let mut op = FileActions::new().then(file).custom_name("[internal] preparing inline document");
         if let Some(platform) = &self.stages[id].platform {
-            op = op.platform(image::wire_platform(platform));
+            op = op.platform(platform_to(platform));
         }
         scratch().dir("/").file(op)
     }
@@ -145,20 +153,20 @@ fn invalid_words(words: &[String]) -> Error {
 
 /// The command as histories have it: before it the arguments that it could use, with their number.
 fn command_text(words: &[String], args: &[ArgDefinition], env: &dyn Env) -> String {
-    let mut values: Vec<(&str, String)> = Vec::new();
+    let mut values: Vec<String> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for arg in args {
         let value = env.get(&arg.key).unwrap_or_else(|| arg.value_or_empty());
         let text = format!("{}={value}", arg.key);
-        match values.iter_mut().find(|(key, _)| *key == arg.key) {
-            Some((_, known)) => *known = text,
-            None => values.push((&arg.key, text)),
+        match places.entry(&arg.key) {
+            Entry::Occupied(place) => values[*place.get()] = text,
+            Entry::Vacant(place) => {
+                place.insert(values.len());
+                values.push(text);
+            }
         }
     }
     let count = (!values.is_empty()).then(|| format!("|{}", values.len()));
-    let parts: Vec<String> = count
-        .into_iter()
-        .chain(values.into_iter().map(|(_, text)| text))
-        .chain(words.iter().cloned())
-        .collect();
+    let parts: Vec<String> = count.into_iter().chain(values).chain(words.iter().cloned()).collect();
     parts.join(" ")
 }

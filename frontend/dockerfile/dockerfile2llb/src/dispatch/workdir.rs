@@ -1,4 +1,5 @@
 use buildkit_client_llb::{Constrained as _, FileActions, mkdir};
+use buildkit_client_llb_sourceresolver::platform_to;
 use buildkit_frontend_dockerfile_instructions::Workdir;
 use buildkit_frontend_dockerfile_linter::checks;
 
@@ -31,8 +32,7 @@ impl Converter<'_> {
         stage.has_workdir = true;
         let dir = stage.set_dir(&it.path)?;
         if dir == "/" {
-            self.note(id, format!("WORKDIR {dir}"));
-            return Ok(());
+            return self.note(id, format!("WORKDIR {dir}"));
         }
         let mut action = mkdir(&dir, 0o755).parents();
         if !stage.image.config.user.is_empty() {
@@ -47,11 +47,10 @@ impl Converter<'_> {
         let mut op = FileActions::new().then(action).custom_name(&name);
         op = op.location(&self.options.source_map, ranges);
         if let Some(platform) = &stage.platform {
-            op = op.platform(crate::image::wire_platform(platform));
+            op = op.platform(platform_to(platform));
         }
         stage.state = stage.state.file(op);
-        self.note_layer(id, format!("WORKDIR {dir}"));
-        Ok(())
+        self.note_layer(id, format!("WORKDIR {dir}"))
     }
 
     /// Name of the step of an instruction; counts it.

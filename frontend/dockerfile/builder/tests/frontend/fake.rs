@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use buildkit_errdefs::Kind;
 use buildkit_frontend_gateway_client::{
-    BuildOpts, GatewayClient, GatewayRef, GatewayResult, ImageConfig, MetaRequest, MetaResponse, ReadDir,
-    ReadFile, RemoteError, SolveRequest, Stat, Warning, WorkerInfo,
+    BuildOpts, FileRange, GatewayClient, GatewayRef, GatewayResult, ImageConfig, MetaRequest, MetaResponse,
+    ReadDir, ReadFile, RemoteError, SolveRequest, Stat, Warning, WorkerInfo,
 };
 use buildkit_solver_pb::{Definition, SourceOp, caps};
 use buildkit_util_cachedigest::Digest;
@@ -27,6 +27,12 @@ pub(crate) struct Given {
     pub(crate) caps_off: Vec<String>,
     /// Configurations by reference.
     pub(crate) images: BTreeMap<String, Value>,
+    /// Graphs that the user gave.
+    pub(crate) inputs: BTreeMap<String, Definition>,
+    /// What is known of any source.
+    pub(crate) meta: Option<MetaResponse>,
+    /// More files that any tree has.
+    pub(crate) files: BTreeMap<String, Bytes>,
 }
 
 /// What was asked.
@@ -34,13 +40,16 @@ pub(crate) struct Given {
 pub(crate) struct Asked {
     pub(crate) solves: Vec<SolveRequest>,
     pub(crate) images: Vec<String>,
+    pub(crate) sources: Vec<(SourceOp, MetaRequest)>,
     pub(crate) warnings: Vec<Warning>,
 }
 
 pub(crate) struct FakeClient {
     opts: BuildOpts,
     images: BTreeMap<String, Value>,
-    files: Arc<BTreeMap<&'static str, Bytes>>,
+    meta: Option<MetaResponse>,
+    inputs: BTreeMap<String, Definition>,
+    files: Arc<BTreeMap<String, Bytes>>,
     pub(crate) asked: Mutex<Asked>,
 }
 
@@ -49,9 +58,10 @@ impl FakeClient {
         let llb_caps = caps::list();
         let on = llb_caps.all().into_iter().filter(|cap| !given.caps_off.contains(&cap.id));
         let frontend_caps = buildkit_frontend_gateway_pb::caps::list();
-        let mut files = BTreeMap::from([("Dockerfile", given.dockerfile)]);
+        let mut files = given.files;
+        files.insert("Dockerfile".to_owned(), given.dockerfile);
         if !given.ignore_file.is_empty() {
-            files.insert(".dockerignore", given.ignore_file.into());
+            files.insert(".dockerignore".to_owned(), given.ignore_file.into());
         }
         Arc::new(Self {
             opts: BuildOpts {
@@ -67,6 +77,8 @@ impl FakeClient {
                 caps: frontend_caps.cap_set(frontend_caps.all()),
             },
             images: given.images,
+            meta: given.meta,
+            inputs: given.inputs,
             files: Arc::new(files),
             asked: Mutex::default(),
         })
@@ -108,14 +120,16 @@ impl GatewayClient for FakeClient {
 
     async fn resolve_source_meta(
         &self,
-        _: SourceOp,
-        _: MetaRequest,
+        source: SourceOp,
+        request: MetaRequest,
     ) -> Result<(SourceOp, MetaResponse), RemoteError> {
-        Err(RemoteError::new(Kind::Unimplemented, "no metadata"))
+        self.asked.lock().sources.push((source.clone(), request));
+        let meta = self.meta.clone().ok_or_else(|| RemoteError::new(Kind::Unimplemented, "no metadata"))?;
+        Ok((source, meta))
     }
 
     async fn inputs(&self) -> Result<BTreeMap<String, Definition>, RemoteError> {
-        Ok(BTreeMap::new())
+        Ok(self.inputs.clone())
     }
 
     async fn warn(&self, warning: Warning) -> Result<(), RemoteError> {
@@ -126,7 +140,7 @@ impl GatewayClient for FakeClient {
 
 struct FakeRef {
     definition: Option<Arc<Definition>>,
-    files: Arc<BTreeMap<&'static str, Bytes>>,
+    files: Arc<BTreeMap<String, Bytes>>,
 }
 
 #[async_trait]
@@ -144,8 +158,11 @@ impl GatewayRef for FakeRef {
     }
 
     async fn read_file(&self, file: ReadFile) -> Result<Bytes, RemoteError> {
-        let content = self.files.get(file.path.as_str()).cloned();
-        content.ok_or_else(|| RemoteError::new(Kind::NotFound, "not found"))
+        let content = self.files.get(&file.path);
+        let content = content.ok_or_else(|| RemoteError::new(Kind::NotFound, "not found"))?;
+        let Some(FileRange { offset, length }) = file.range else { return Ok(content.clone()) };
+        let place = |at: u64| content.len().min(usize::try_from(at).unwrap_or(usize::MAX));
+        Ok(content.slice(place(offset)..place(offset.saturating_add(length))))
     }
 
     async fn read_dir(&self, _: ReadDir) -> Result<Vec<Stat>, RemoteError> {

@@ -4,17 +4,15 @@
 //! `NAME.Dockerfile` is built with the options that `options.json` has for `NAME` and for every `NAME@VARIANT`.
 //! What the original made of it is in `NAME.expected.json`, recorded with a bridge like [`fake`].
 
-mod fake;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::fake::{FakeClient, Given};
 use buildkit_frontend_dockerfile_builder::DockerfileFrontend;
 use buildkit_frontend_gateway_client::{BuildFunction as _, RemoteError, SolveRequest};
 use buildkit_solver_errdefs::ParsedDetail;
 use buildkit_solver_pb::{self as pb, Definition, map};
 use buildkit_util_cachedigest::Digest;
-use fake::{FakeClient, Given};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -160,6 +158,7 @@ async fn build(dockerfile: Vec<u8>, options: Options) -> Value {
         opts: options.opts,
         caps_off: options.caps_off,
         images: read("images.json"),
+        ..Given::default()
     });
     let result = DockerfileFrontend.build(client.clone()).await;
     let mut out = Map::new();

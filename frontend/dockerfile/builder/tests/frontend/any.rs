@@ -1,12 +1,10 @@
 //! Whatever a Dockerfile says, it is built or refused.
 
-mod fake;
-
 use std::collections::BTreeMap;
 
+use crate::fake::{FakeClient, Given};
 use buildkit_frontend_dockerfile_builder::DockerfileFrontend;
 use buildkit_frontend_gateway_client::BuildFunction as _;
-use fake::{FakeClient, Given};
 use proptest::prelude::*;
 
 /// Words of which most files make some sense.
