@@ -11,10 +11,10 @@ use buildkit_util_ocispec::Platform;
 use parking_lot::Mutex;
 
 use crate::surroundings::Build;
-use crate::{caps, forward, requests, source};
+use crate::{caps, explain, forward, requests, source};
 
 /// What graphs call the content of the file.
-const LANGUAGE: &str = "Dockerfile";
+pub(crate) const LANGUAGE: &str = "Dockerfile";
 const SYNTAX: &str = "build-arg:BUILDKIT_SYNTAX";
 
 /// Builds the Dockerfile that the user of a client has, or tells about it.
@@ -22,7 +22,10 @@ pub(crate) async fn build(client: Arc<dyn GatewayClient>) -> Result<GatewayResul
     let ui = Arc::new(DockerUi::new(client.clone())?);
     let opts = &client.build_opts().opts;
     let supported = caps::require(opts.get("frontend.caps").map_or("", String::as_str))?;
-    let file = Arc::new(ui.read_entrypoint(LANGUAGE).await?);
+    let file = match ui.read_entrypoint(LANGUAGE).await {
+        Ok(file) => Arc::new(file),
+        Err(error) => return Err(explain::missing_file(&ui, error).await),
+    };
     // Who was told the command line is the frontend that the file names already.
     if !opts.contains_key("cmdline") {
         if let Some(command_line) = opts.get(SYNTAX) {
@@ -89,7 +92,7 @@ async fn build_platform(
     Ok(PlatformBuild { tree, image, base_image, epoch })
 }
 
-fn single(result: GatewayResult) -> Result<Option<Arc<dyn GatewayRef>>, RemoteError> {
+pub(crate) fn single(result: GatewayResult) -> Result<Option<Arc<dyn GatewayRef>>, RemoteError> {
     match result.refs {
         Refs::Single(tree) => Ok(tree),
         Refs::Many(_) => Err(RemoteError::new(Kind::Internal, "a graph has several results")),

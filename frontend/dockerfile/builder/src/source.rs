@@ -7,9 +7,12 @@ use buildkit_solver_errdefs::{ParsedDetail, parse, source};
 use buildkit_solver_pb as pb;
 use buildkit_util_grpcerrors::RemoteError;
 
+use crate::explain::with_hint;
+
 /// The error as clients get it: with the file and the lines in it that are at fault.
 pub(crate) fn with_lines(error: convert::Error, file: &Arc<SourceMap>) -> RemoteError {
-    let convert::Error { remote, locations } = error;
+    let convert::Error { remote, locations, hint } = error;
+    let remote = with_hint(remote, hint);
     locations.iter().fold(remote, |error, ranges| add_lines(error, file, ranges))
 }
 

@@ -160,6 +160,7 @@ async fn build(dockerfile: Vec<u8>, options: Options) -> Value {
         opts: options.opts,
         caps_off: options.caps_off,
         images: read("images.json"),
+        ..Given::default()
     });
     let result = DockerfileFrontend.build(client.clone()).await;
     let mut out = Map::new();
@@ -171,7 +172,8 @@ async fn build(dockerfile: Vec<u8>, options: Options) -> Value {
             out.insert("metadata".to_owned(), json!(metadata));
         }
         Err(error) => {
-            out.insert("error".to_owned(), json!(error.message));
+            // Hints are our own.
+            out.insert("error".to_owned(), json!(error.message.lines().next()));
             out.insert("sources".to_owned(), sources(error));
         }
     }

@@ -27,6 +27,23 @@ pub(crate) struct Given {
     pub(crate) caps_off: Vec<String>,
     /// Configurations by reference.
     pub(crate) images: BTreeMap<String, Value>,
+    /// What a directory comes with whose attributes are asked for.
+    pub(crate) listing: Vec<u8>,
+    pub(crate) answers: Answers,
+}
+
+/// How questions are answered.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(dead_code, reason = "each program of tests uses some")]
+pub(crate) enum Answers {
+    #[default]
+    Right,
+    /// With an error.
+    Errors,
+    /// Not at all.
+    Never,
+    /// With what nobody can read.
+    Garbage,
 }
 
 /// What was asked.
@@ -41,6 +58,7 @@ pub(crate) struct FakeClient {
     opts: BuildOpts,
     images: BTreeMap<String, Value>,
     files: Arc<BTreeMap<&'static str, Bytes>>,
+    answers: Answers,
     pub(crate) asked: Mutex<Asked>,
 }
 
@@ -53,7 +71,13 @@ impl FakeClient {
         if !given.ignore_file.is_empty() {
             files.insert(".dockerignore", given.ignore_file.into());
         }
+        let listing = match given.answers {
+            Answers::Garbage => vec![0xff; 100],
+            _ => given.listing,
+        };
+        files.insert(".fsutil-metadata", listing.into());
         Arc::new(Self {
+            answers: given.answers,
             opts: BuildOpts {
                 opts: given.opts,
                 session_id: "session".to_owned(),
@@ -80,6 +104,11 @@ impl GatewayClient for FakeClient {
     }
 
     async fn solve(&self, request: SolveRequest) -> Result<GatewayResult, RemoteError> {
+        match self.answers {
+            Answers::Errors => return Err(RemoteError::new(Kind::Unavailable, "nobody answers")),
+            Answers::Never => std::future::pending().await,
+            Answers::Right | Answers::Garbage => {}
+        }
         let definition = request.definition.clone().map(Arc::new);
         self.asked.lock().solves.push(request);
         let tree: Arc<dyn GatewayRef> = Arc::new(FakeRef { definition, files: self.files.clone() });

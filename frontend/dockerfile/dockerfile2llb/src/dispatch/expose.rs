@@ -13,10 +13,11 @@ impl Converter<'_> {
         let env = StateEnv(self.stages[id].state.clone());
         let mut exposed = Vec::new();
         for word in &it.ports {
-            let expansion =
-                self.lex.process_word(word, &env).map_err(|error| Error::invalid(error.to_string()))?;
+            let expansion = self.lex.process_word(word, &env).map_err(Error::from)?;
             for spec in &expansion.words {
-                let parsed = ports::parse(spec)?;
+                let parsed = ports::parse(spec).map_err(|error| {
+                    error.hint("write port[/protocol] or first-last[/protocol], with tcp, udp or sctp")
+                })?;
                 self.report(checks::expose_protocol_casing(spec), &it.origin);
                 self.report(checks::expose_format(spec), &it.origin);
                 exposed.extend(parsed.ports()?);

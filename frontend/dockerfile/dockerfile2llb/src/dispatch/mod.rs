@@ -124,7 +124,7 @@ impl Converter<'_> {
         env: &StateEnv,
         origin: &Origin,
     ) -> Result<String> {
-        let expansion = lex.process_word(word, env).map_err(|error| Error::invalid(error.to_string()))?;
+        let expansion = lex.process_word(word, env).map_err(Error::from)?;
         self.warn_of_unset(id, origin, env, &expansion.unmatched);
         Ok(expansion.result)
     }
