@@ -1,9 +1,13 @@
 //! Dockerfiles that mean harm.
 
-use buildkit_util_testutil::DaemonOptions;
+use std::path::Path;
+
+use buildkit_util_testutil::{DaemonOptions, Run};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::dockerfiles::Context;
 use crate::sandbox::Sandbox;
+use crate::special::special_files;
 
 #[test]
 fn a2_19_links_in_stages_lead_nowhere_else() {
@@ -54,42 +58,190 @@ fn a2_25_files_that_images_link_elsewhere_stay() {
     }
     let dockerfile =
         "FROM busybox\nENV PATH=/bin\nRUN --mount=type=secret,id=none,target=/mounted true\nRUN true\n";
-    let _ = Context::new(&sandbox, "context", dockerfile).build(&sandbox).run();
+    let text = Context::new(&sandbox, "context", dockerfile).build(&sandbox).run().text();
+    assert!(text.contains("RUN"), "the steps were tried: {text}");
     assert_eq!(fs_err::read_to_string(&canary).unwrap(), "whole");
 }
 
+/// The step moves the directory that a mount is on away, and puts a link to the machine in its place: what the daemon
+/// made for the mount is not looked for there.
 #[test]
 fn a1_07_stubs_of_mounts_are_removed_where_they_were_made() {
-    let sandbox = Sandbox::new();
-    let host = sandbox.path("host/b");
-    fs_err::create_dir_all(host.join("c")).unwrap();
-    for kind in ["tmpfs", "cache"] {
+    let mut sandbox = Sandbox::new();
+    let host = sandbox.path("host");
+    let canaries = || {
+        let kind = |name: &str| fs_err::symlink_metadata(host.join(name)).expect("a canary").is_dir();
+        assert!(kind("b/c") && !kind("b/file"), "what is of the machine");
+        assert_eq!(fs_err::read_dir(host.join("b")).expect("a folder").count(), 2);
+    };
+    fs_err::create_dir_all(host.join("b/c")).unwrap();
+    fs_err::write(host.join("b/file"), "").unwrap();
+    fs_err::write(sandbox.path("secret"), "x").unwrap();
+    Run::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(sandbox.path("key"))
+        .run()
+        .assert_ok();
+    let secret = format!("id=s,src={}", sandbox.path("secret").display());
+    let key = format!("default={}", sandbox.path("key").display());
+    for mount in [
+        "type=tmpfs,target=/a/b/c",
+        "type=cache,target=/a/b/c",
+        "type=bind,from=s,source=/bin,target=/a/b/c",
+        "type=bind,from=s,source=/etc/passwd,target=/a/b/file",
+        "type=bind,target=/a/b/c",
+        "type=secret,id=s,target=/a/b/file",
+        "type=ssh,target=/a/b/file",
+    ] {
+        let host = host.display();
+        for moving in [
+            format!("mv /a /z && ln -s {host} /a"),
+            format!("mv /a/b /z && ln -s {host}/b /a/b"),
+            format!("mv /a /z && mkdir /a && ln -s {host}/b /a/b"),
+        ] {
+            let dockerfile = format!(
+                "FROM busybox AS s\nFROM busybox AS steps\nENV PATH=/bin\n\
+                 RUN --mount={mount} {moving} && ls -d /z > /done\n\
+                 FROM scratch\nCOPY --from=steps /done /\n"
+            );
+            let context = Context::new(&sandbox, "context", &dockerfile);
+            let out = context.export(&sandbox, &["--secret", &secret, "--ssh", &key]);
+            assert!(out.join("done").exists(), "{mount}: it was moved");
+            canaries();
+        }
+    }
+    sandbox.assert_serves("after moved mounts");
+}
+
+/// Nothing waits for a pipe or reads a device, wherever a build is told to look.
+#[test]
+fn a1_20_special_files_are_no_files_of_builds() {
+    let mut sandbox = Sandbox::new();
+    let special = special_files(&sandbox);
+    let place = |context: &Context, from: &str, to: &str| {
+        let path = context.path().join(to);
+        let _ = fs_err::remove_file(&path);
+        fs_err::rename(special.join(from), &path).unwrap();
+        special_again(&special);
+    };
+    for kind in ["pipe", "char", "block"] {
+        let context = Context::new(&sandbox, "context", "FROM scratch\nCOPY / /all/\nCOPY node /copied\n");
+        place(&context, kind, "node");
+        let out = context.export(&sandbox, &[]);
+        for name in ["all/node", "copied"] {
+            let found = fs_err::symlink_metadata(out.join(name)).expect("an entry").file_type();
+            assert!(!found.is_file() && !found.is_dir() && !found.is_symlink(), "{kind}: {name} is a node");
+        }
+        // An archive is looked for in what is added.
+        fs_err::write(context.path().join("Dockerfile"), "FROM scratch\nADD node /added\n").unwrap();
+        context.build(&sandbox).run().assert_ok();
+        fs_err::remove_file(context.path().join("node")).unwrap();
+
+        place(&context, kind, ".dockerignore");
+        context.build(&sandbox).run().assert_fails();
+        fs_err::remove_file(context.path().join(".dockerignore")).unwrap();
+        place(&context, kind, "Dockerfile");
+        let failed = context.build(&sandbox).run().assert_fails().text();
+        assert!(failed.contains("Dockerfile"), "{kind}: {failed}");
+        // To write to it would be to wait for a reader.
+        fs_err::remove_file(context.path().join("Dockerfile")).unwrap();
+    }
+    // Of a stage, with the files that steps are started by.
+    let stage =
+        "FROM busybox AS s\nENV PATH=/bin\nRUN mkfifo /pipe && mknod /char c 1 5 && mknod /block b 8 0\n";
+    let copied =
+        format!("{stage}FROM scratch\nCOPY --from=s /pipe /char /block /\nADD --chown=1:2 Dockerfile /\n");
+    Context::new(&sandbox, "stage", &copied).build(&sandbox).run().assert_ok();
+    for make in ["mkfifo $f", "mknod $f c 1 5", "mknod $f b 8 0"] {
         let dockerfile = format!(
-            "FROM busybox\nENV PATH=/bin\n\
-             RUN --mount=type={kind},target=/a/b/c umount /a/b/c 2>/dev/null; rm -rf /a 2>/dev/null; mv /a /z 2>/dev/null; ln -s {} /a; true\n",
-            sandbox.path("host").display()
+            "FROM busybox AS s\nENV PATH=/bin\nRUN for f in /passwd /group; do {make}; done; \
+             rm -f /etc/passwd /etc/group; mv /passwd /group /etc\n\
+             FROM s\nUSER nobody\nRUN true\n"
         );
-        let _ = Context::new(&sandbox, "context", &dockerfile).build(&sandbox).run();
-        assert!(host.join("c").is_dir(), "{kind}");
+        Context::new(&sandbox, "users", &dockerfile).build(&sandbox).run().assert_fails();
+        let chown = dockerfile.replace("USER nobody\nRUN true", "COPY --chown=nobody Dockerfile /");
+        // Nobody is in no list, as in that of an empty image.
+        let _ = Context::new(&sandbox, "users", &chown).build(&sandbox).run();
+    }
+    sandbox.assert_serves("after special files");
+}
+
+/// Makes what was taken away anew.
+fn special_again(special: &Path) {
+    for (name, kind, device) in [
+        ("pipe", FileType::Fifo, 0),
+        ("char", FileType::CharacterDevice, makedev(1, 5)),
+        ("block", FileType::BlockDevice, makedev(8, 0)),
+    ] {
+        if fs_err::symlink_metadata(special.join(name)).is_err() {
+            mknodat(CWD, special.join(name), kind, Mode::from_raw_mode(0o640), device).expect("a node");
+        }
     }
 }
 
 #[test]
 fn a4_05_bombs_end_in_an_error_or_in_a_build() {
     let mut sandbox = Sandbox::new();
+    // As large as 2^30 values in each other.
     let doubling: String =
         (1..40).map(|n| format!("ARG A{n}=$A{0}$A{0}\n", n - 1)).collect::<Vec<_>>().concat();
     let expansion = format!("ARG A0=xxxxxxxx\n{doubling}FROM scratch\nCOPY a /\n");
-    let failed = Context::new(&sandbox, "expansion", &expansion).build(&sandbox).run().assert_fails().text();
-    assert!(failed.contains("Dockerfile:"), "{failed}");
+    let own = format!("FROM scratch\nENV A0=xxxxxxxx\n{}COPY a /\n", doubling.replace("ARG", "ENV"));
+    let nested = format!("FROM scratch\nENV A={}{}\n", "${A:-".repeat(100_000), "}".repeat(100_000));
+    for (name, dockerfile) in [("expansion", &expansion), ("own", &own), ("nested", &nested)] {
+        let failed = Context::new(&sandbox, name, dockerfile).build(&sandbox).run().assert_fails().text();
+        assert!(failed.contains("Dockerfile:"), "{name}: {}", start(&failed));
+    }
+
+    let json = |keyword: &str| {
+        let brackets = 30_000;
+        format!(
+            "FROM scratch\nCOPY Dockerfile /\n{keyword} {}{}\n",
+            "[".repeat(brackets),
+            "]".repeat(brackets)
+        )
+    };
+    for keyword in ["CMD", "SHELL", "VOLUME"] {
+        let failed =
+            Context::new(&sandbox, "json", &json(keyword)).build(&sandbox).run().assert_fails().text();
+        assert!(failed.contains("Dockerfile:3"), "{keyword}: {}", start(&failed));
+    }
 
     let stages: String =
         (0..3000).map(|n| format!("FROM scratch AS s{n}\nCOPY Dockerfile /f{n}\n")).collect();
     Context::new(&sandbox, "stages", &stages).build(&sandbox).run().assert_ok();
+    let many: String = (0..100_000).map(|n| format!("FROM scratch AS s{n}\n")).collect();
+    Context::new(&sandbox, "many", &format!("{many}COPY Dockerfile /\n")).build(&sandbox).run().assert_ok();
 
     let chain: String =
         (1..300).map(|n| format!("FROM s{} AS s{n}\nENV X{n}=1\n", n - 1)).collect::<Vec<_>>().concat();
     let chain = format!("FROM scratch AS s0\nCOPY Dockerfile /\n{chain}");
     Context::new(&sandbox, "chain", &chain).build(&sandbox).run().assert_ok();
+
+    // Triggers that need the stage that they are for, and that are triggers again.
+    let itself = "FROM scratch AS a\nONBUILD COPY --from=b /x /\nFROM a AS b\nCOPY Dockerfile /x\n";
+    let failed = Context::new(&sandbox, "triggers", itself).build(&sandbox).run().assert_fails().text();
+    assert!(failed.contains("Dockerfile:"), "{failed}");
+    let again = format!("FROM scratch\n{} RUN x\n", "ONBUILD ".repeat(1000));
+    let failed =
+        Context::new(&sandbox, "again", again.trim_start()).build(&sandbox).run().assert_fails().text();
+    assert!(failed.contains("ONBUILD ONBUILD") && failed.contains("Dockerfile:2"), "{failed}");
+
+    // A frontend that names itself.
+    let syntax = "# syntax=dockerfile.v0\nFROM scratch\nCOPY Dockerfile /\n";
+    let failed = Context::new(&sandbox, "syntax", syntax).build(&sandbox).run().assert_fails().text();
+    assert!(failed.contains("Dockerfile:1"), "{failed}");
+
+    // A document of 100 MB.
+    let mut document = "FROM scratch\nCOPY <<EOF /\n".to_owned();
+    document.push_str(&"0123456789abcde\n".repeat(100 << 16));
+    document.push_str("EOF\n");
+    let failed = Context::new(&sandbox, "document", &document).build(&sandbox).run().assert_fails().text();
+    assert!(failed.contains("Dockerfile") && failed.contains("larger than"), "{}", start(&failed));
     sandbox.assert_serves("after bombs");
+}
+
+/// The beginning of a text that may be very long.
+fn start(text: &str) -> String {
+    text.chars().take(2000).collect()
 }

@@ -35,10 +35,19 @@ impl Context {
 
     /// `buildctl build` of it.
     pub fn build(&self, sandbox: &Sandbox) -> Run {
+        self.build_with_progress(sandbox, "plain")
+    }
+
+    /// As [`Self::build`], with nothing printed but errors.
+    pub fn build_quietly(&self, sandbox: &Sandbox) -> Run {
+        self.build_with_progress(sandbox, "quiet")
+    }
+
+    fn build_with_progress(&self, sandbox: &Sandbox, progress: &str) -> Run {
         let local = |name: &str, path: &Path| ["--local".to_owned(), format!("{name}={}", path.display())];
         sandbox
             .daemon
-            .buildctl(["build", "--progress", "plain", "--frontend", "dockerfile.v0"])
+            .buildctl(["build", "--progress", progress, "--frontend", "dockerfile.v0"])
             .args(local("context", &self.dir))
             .args(local("dockerfile", &self.dir))
             .args(local("busybox", &sandbox.path("rootfs")))

@@ -42,7 +42,7 @@ fn tree_of(result: &GatewayResult) -> Arc<dyn GatewayRef> {
 }
 
 /// Runs a build that a function makes; what comes of it, and its progress.
-async fn build<F, Fut>(
+pub async fn build<F, Fut>(
     sandbox: &Sandbox,
     request: BuildRequest,
     function: F,

@@ -22,6 +22,7 @@ use crate::leftover;
 use crate::log;
 use crate::options::Options;
 use crate::process::{Contact, Ended, Killer, supervise};
+use crate::version;
 
 /// How often the file is looked for that says that a container runs.
 const START_POLL: Duration = Duration::from_millis(5);
@@ -64,9 +65,9 @@ impl RuncExecutor {
     /// # Errors
     /// [`Error::Invalid`] when no runtime is found; [`Error::Io`] when the directory cannot be used.
     pub async fn open(options: Options) -> Result<Self, Error> {
-        blocking("open the executor", move || Inner::open(options))
-            .await
-            .map(|inner| Self { inner: Arc::new(inner) })
+        let inner = blocking("open the executor", move || Inner::open(options)).await?;
+        version::check(&inner.command);
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The runtime that is used.

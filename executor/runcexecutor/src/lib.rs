@@ -12,6 +12,7 @@ mod log;
 mod options;
 mod process;
 mod tty;
+mod version;
 
 pub use executor::RuncExecutor;
 pub use options::{Networks, Options};

@@ -44,6 +44,17 @@ impl DockerUi {
         self.context.get_or_try_init(|| self.find_context()).await
     }
 
+    /// Name of the user's directory that has the Dockerfile, and its path there; `None` if it is no directory of the
+    /// user.
+    ///
+    /// # Errors
+    /// When the context cannot be found.
+    pub async fn dockerfile_path(&self) -> Result<Option<(&str, &str)>, RemoteError> {
+        let context = self.build_context().await?;
+        let is_local = context.dockerfile.is_none();
+        Ok(is_local.then_some((&*context.dockerfile_local_name, &*context.filename)))
+    }
+
     async fn find_context(&self) -> Result<BuildContext, RemoteError> {
         let forced = self.option("dockerfilekey");
         let mut context = BuildContext {

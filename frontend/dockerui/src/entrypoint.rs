@@ -6,7 +6,7 @@ use buildkit_frontend_gateway_client::{GatewayClient, ReadFile, RemoteError, Sol
 use buildkit_solver_pb::{Definition, Op, SourceInfo};
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_gopath::{base, dir, join};
-use buildkit_util_patternmatcher::read_all;
+use buildkit_util_patternmatcher::{PatternMatcher, read_all};
 use buildkit_util_progress as progress;
 use bytes::Bytes;
 use prost::Message;
@@ -29,6 +29,56 @@ pub(crate) struct IgnoreFile {
 impl IgnoreFile {
     pub(crate) fn patterns(&self) -> Result<Vec<String>, RemoteError> {
         read_all(&self.content).map_err(|error| invalid(format!("failed parsing {}: {error}", self.name)))
+    }
+
+    fn rules(self) -> Result<IgnoreRules, RemoteError> {
+        let failed = |error| invalid(format!("failed parsing {}: {error}", self.name));
+        let mut rules = Vec::new();
+        for (number, line) in (1..).zip(self.content.split(|byte| *byte == b'\n')) {
+            for pattern in read_all(line).map_err(failed)? {
+                let (is_exception, pattern) = match pattern.strip_prefix('!') {
+                    Some(pattern) => (true, pattern),
+                    None => (false, &*pattern),
+                };
+                let matcher = PatternMatcher::new([pattern]).map_err(failed)?;
+                let text = String::from_utf8_lossy(line).trim().to_owned();
+                rules.push((is_exception, matcher, IgnoreRule { line: number, text }));
+            }
+        }
+        Ok(IgnoreRules { file: self.name, rules })
+    }
+}
+
+/// A line of an ignore file that has a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoreRule {
+    /// Its number, from 1.
+    pub line: u32,
+    /// What it says, without space around it.
+    pub text: String,
+}
+
+/// What an ignore file says, line by line.
+#[derive(Debug)]
+pub struct IgnoreRules {
+    /// Name of the file.
+    pub file: String,
+    /// Each rule with its pattern, and whether that makes an exception.
+    rules: Vec<(bool, PatternMatcher, IgnoreRule)>,
+}
+
+impl IgnoreRules {
+    /// The rule that leaves out a path, by itself or with a directory that it is in; `None` if it is not left out.
+    pub fn hiding(&self, path: &str) -> Option<&IgnoreRule> {
+        let mut hiding = None;
+        for (is_exception, matcher, rule) in &self.rules {
+            // A pattern that turns out to be malformed fails the build elsewhere.
+            if *is_exception == hiding.is_some() && matcher.matches_or_parent_matches(path).is_ok_and(|it| it)
+            {
+                hiding = (!is_exception).then_some(rule);
+            }
+        }
+        hiding
     }
 }
 
@@ -179,15 +229,36 @@ impl DockerUi {
         if let Some(file) = &*known {
             return file.patterns();
         }
-        let name = &context.local_name;
-        let source = local(name)
-            .session_id(self.session_of(name))
+        let file = self.load_ignore_file(&context.local_name).await?;
+        known.insert(file).patterns()
+    }
+
+    async fn load_ignore_file(&self, directory: &str) -> Result<IgnoreFile, RemoteError> {
+        let source = local(directory)
+            .session_id(self.session_of(directory))
             .follow([IGNORE_FILE])
-            .shared_key_hint(&format!("{name}-{IGNORE_FILE}"))
+            .shared_key_hint(&format!("{directory}-{IGNORE_FILE}"))
             .differ(Differ::None, false);
         let tree = self.solve(&internal(source, &format!("load {IGNORE_FILE}")).state(), false).await?;
         let content = tree.read_or_nothing(IGNORE_FILE).await;
-        known.insert(IgnoreFile { name: IGNORE_FILE.to_owned(), content }).patterns()
+        Ok(IgnoreFile { name: IGNORE_FILE.to_owned(), content })
+    }
+
+    /// The rules by which files of a directory of the user are left out: for the main context those of the
+    /// Dockerfile's own ignore file, if it has one and was [read](Self::read_entrypoint).
+    ///
+    /// # Errors
+    /// When the ignore file cannot be read.
+    pub async fn ignore_rules(&self, directory: &str) -> Result<IgnoreRules, RemoteError> {
+        let context = self.build_context().await?;
+        if context.tree.is_some() || context.local_name != directory {
+            return self.load_ignore_file(directory).await?.rules();
+        }
+        self.ignored_in(context).await?;
+        match &*self.ignore_file.lock().await {
+            Some(file) => file.clone().rules(),
+            None => IgnoreFile { name: IGNORE_FILE.to_owned(), content: Bytes::new() }.rules(),
+        }
     }
 }
 
@@ -195,4 +266,31 @@ impl DockerUi {
 fn head(definition: &Definition) -> Option<Digest> {
     let last = Op::decode(definition.def.last()?.as_ref()).ok()?;
     last.inputs.first()?.digest.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_rule_that_matches_hides() {
+        let content = Bytes::from_static(
+            "\u{feff}a\n\n# b\r\n/dir/\r\n  *.log\n! keep.log\nkeep*\n!dir/x\n".as_bytes(),
+        );
+        let rules = IgnoreFile { name: IGNORE_FILE.to_owned(), content }.rules().expect("rules");
+        for (path, expected) in [
+            ("a", Some((1, "a"))),
+            ("a/b", Some((1, "a"))),
+            ("dir/deep/file", Some((4, "/dir/"))),
+            ("dir/x", None),
+            ("x.log", Some((5, "*.log"))),
+            ("keep.log", Some((7, "keep*"))),
+            ("b", None),
+        ] {
+            let found = rules.hiding(path).map(|rule| (rule.line, rule.text.trim_start_matches('\u{feff}')));
+            assert_eq!(found, expected, "{path}");
+        }
+        let content = Bytes::from_static(b"a\n!\n");
+        assert!(IgnoreFile { name: IGNORE_FILE.to_owned(), content }.rules().is_err());
+    }
 }

@@ -16,13 +16,14 @@ mod context;
 mod entrypoint;
 mod error;
 mod input_metadata;
+mod listing;
 mod named;
 mod options;
 mod requests;
 
 pub use build::PlatformBuild;
 pub use client::DockerUi;
-pub use entrypoint::EntryPoint;
+pub use entrypoint::{EntryPoint, IgnoreRule, IgnoreRules};
 pub use error::OptionError;
 pub use named::{ContextRequest, LateDirectory, NamedContext, NamedTree};
 pub use options::{Attestations, BUILD_ARG_PREFIX, NoCache, Options, UlimitOption};

@@ -47,6 +47,8 @@ pub enum ParsedDetail {
         input_ids: Vec<String>,
         /// Refs of the mounts as they were when the step failed.
         mount_ids: Vec<String>,
+        /// Which part of the step failed, if that is known.
+        subject: Option<Subject>,
     },
     /// Exit code of the failing process.
     Exit(u32),
@@ -196,10 +198,25 @@ pub fn parse(detail: &Detail) -> Option<ParsedDetail> {
         ),
         FRONTEND_CAP => ParsedDetail::FrontendCap(text("name")),
         SUBREQUEST => ParsedDetail::Subrequest(text("name")),
-        SOLVE => ParsedDetail::Solve { input_ids: texts("inputIDs"), mount_ids: texts("mountIDs") },
+        SOLVE => ParsedDetail::Solve {
+            input_ids: texts("inputIDs"),
+            mount_ids: texts("mountIDs"),
+            subject: parse_subject(&json),
+        },
         SOURCE => parse_source(&json),
         _ => return None,
     })
+}
+
+/// The part of a step that failed. An index of zero is left out in JSON.
+fn parse_subject(json: &Value) -> Option<Subject> {
+    let index = |value: &Value| match value.get("index") {
+        None => Some(0),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(number) => number.as_i64(),
+    };
+    let file = json.get("file").and_then(index).map(Subject::File);
+    file.or_else(|| json.get("cache").and_then(index).map(Subject::Cache))
 }
 
 fn parse_source(json: &Value) -> ParsedDetail {
@@ -266,6 +283,12 @@ mod tests {
         assert_eq!(parse(&detail), Some(ParsedDetail::Source { info, ranges: ranges.to_vec() }));
         let detail = solve(&["a".to_owned()], &[], None, Some(Subject::File(2)), &BTreeMap::new());
         assert_eq!(&detail.value[..], br#"{"file":{"index":"2"},"inputIDs":["a"]}"#);
+        for subject in [None, Some(Subject::File(2)), Some(Subject::Cache(0)), Some(Subject::Cache(3))] {
+            let detail = solve(&[], &["m".to_owned()], None, subject, &BTreeMap::new());
+            let parsed =
+                ParsedDetail::Solve { input_ids: Vec::new(), mount_ids: vec!["m".to_owned()], subject };
+            assert_eq!(parse(&detail), Some(parsed));
+        }
     }
     /// Headers of an answer hold no more.
     #[test]

@@ -50,9 +50,61 @@ pub fn search<S: AsRef<str>>(
     })
 }
 
+/// Longer words than names of files are not compared.
+const MAX_NAME: usize = 255;
+
+/// The names that may have been meant by `value`, at most `count`, nearest first and then by name. Case does not
+/// count, and of a long name more may be wrong than of a short one. A name that is `value` itself is among them.
+///
+/// ```
+/// let names = ["README.md", "main.rs", "readme.txt"];
+/// assert_eq!(buildkit_util_suggest::nearest("readme.md", names, 3), ["README.md", "readme.txt"]);
+/// ```
+pub fn nearest<S: AsRef<str>>(value: &str, names: impl IntoIterator<Item = S>, count: usize) -> Vec<String> {
+    let wanted = value.to_lowercase();
+    let length = wanted.chars().count();
+    if length > MAX_NAME {
+        return Vec::new();
+    }
+    let too_far = (length / 2).clamp(2, 2 * TOO_FAR);
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for name in names {
+        let name = name.as_ref();
+        if name.len() > MAX_NAME {
+            continue;
+        }
+        let lower = name.to_lowercase();
+        if lower.chars().count().abs_diff(length) >= too_far {
+            continue;
+        }
+        let distance = strsim::osa_distance(&wanted, &lower);
+        if distance < too_far {
+            found.push((distance, name.to_owned()));
+        }
+    }
+    found.sort();
+    found.into_iter().map(|(_, name)| name).take(count).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_names_are_near() {
+        let names = ["app.js", "app.ts", "apps", "main.go", "package-lock.json", "APP.JSX"];
+        for (value, expected) in [
+            ("app.jsx", &["APP.JSX", "app.js"][..]),
+            ("packaeg-lock.jsn", &["package-lock.json"]),
+            ("mian.go", &["main.go"]),
+            ("x", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(nearest(value, names, 2), expected, "{value}");
+        }
+        assert_eq!(nearest(&"x".repeat(1 << 20), ["x"], 1), Vec::<String>::new());
+        assert_eq!(nearest("xx", ["x".repeat(1 << 20)], 1), Vec::<String>::new());
+    }
 
     #[test]
     fn the_nearest_is_found() {

@@ -127,7 +127,6 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
         .await
         .map_err(Error::open("the mounts of secrets and agents"))?;
     let services = Arc::new(OpServices {
-        worker: id.clone(),
         cache,
         checksums,
         executor: Arc::new(executor),

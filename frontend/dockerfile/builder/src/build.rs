@@ -10,10 +10,10 @@ use buildkit_util_ocispec::Platform;
 
 use crate::surroundings::Build;
 use crate::warnings::Warnings;
-use crate::{caps, forward, requests, source};
+use crate::{caps, explain, forward, requests, source};
 
 /// What graphs call the content of the file.
-const LANGUAGE: &str = "Dockerfile";
+pub(crate) const LANGUAGE: &str = "Dockerfile";
 const SYNTAX: &str = "build-arg:BUILDKIT_SYNTAX";
 
 /// Builds the Dockerfile that the user of a client has, or tells about it.
@@ -21,7 +21,10 @@ pub(crate) async fn build(client: Arc<dyn GatewayClient>) -> Result<GatewayResul
     let ui = Arc::new(DockerUi::new(client.clone())?);
     let opts = &client.build_opts().opts;
     let supported = caps::require(opts.get("frontend.caps").map_or("", String::as_str))?;
-    let file = Arc::new(ui.read_entrypoint(LANGUAGE).await?);
+    let file = match ui.read_entrypoint(LANGUAGE).await {
+        Ok(file) => Arc::new(file),
+        Err(error) => return Err(explain::missing_file(&ui, error).await),
+    };
     // Who was told the command line is the frontend that the file names already.
     if !opts.contains_key("cmdline") {
         if let Some(command_line) = opts.get(SYNTAX) {

@@ -8,8 +8,11 @@
 mod build;
 mod caps;
 mod dates;
+mod explain;
 mod forward;
+mod graph;
 mod images;
+mod missing;
 mod requests;
 mod source;
 mod surroundings;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildkit_frontend_gateway_client::{BuildFunction, GatewayClient, GatewayResult, RemoteError};
+use buildkit_solver_pb::Definition;
 
 /// Name of the frontend in requests.
 pub const NAME: &str = "dockerfile.v0";
@@ -31,5 +35,14 @@ pub struct DockerfileFrontend;
 impl BuildFunction for DockerfileFrontend {
     async fn build(&self, client: Arc<dyn GatewayClient>) -> Result<GatewayResult, RemoteError> {
         build::build(client).await
+    }
+
+    async fn explain(
+        &self,
+        client: Arc<dyn GatewayClient>,
+        definition: Option<Arc<Definition>>,
+        error: RemoteError,
+    ) -> RemoteError {
+        explain::explain(client, definition, error).await
     }
 }

@@ -4,10 +4,12 @@ use buildkit_solver_errdefs::{ParsedDetail, parse, sources};
 use buildkit_solver_pb::SourceInfo;
 use buildkit_util_grpcerrors::RemoteError;
 
+use crate::explain::with_hint;
+
 /// The error as clients get it: with the file and the lines in it that are at fault.
 pub(crate) fn with_lines(error: convert::Error, file: &SourceInfo) -> RemoteError {
-    let convert::Error { remote, locations } = error;
-    add_places(remote, file, &locations)
+    let convert::Error { remote, locations, hint } = error;
+    add_places(with_hint(remote, hint), file, &locations)
 }
 
 /// Adds lines of the file to an error.

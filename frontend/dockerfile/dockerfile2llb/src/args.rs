@@ -29,10 +29,8 @@ pub(crate) fn global(
             if let Some(value) = given.get(&arg.key) {
                 arg.value = Some(value.clone());
             } else if let Some(default) = arg.value.take() {
-                let expansion = lex
-                    .process_word(&default, &args)
-                    .map_err(|error| Error::invalid(error.to_string()))
-                    .at(&definition.origin.ranges)?;
+                let expansion =
+                    lex.process_word(&default, &args).map_err(Error::from).at(&definition.origin.ranges)?;
                 arg.value = Some(expansion.result);
                 needs = expansion.matched;
                 // A default that extends the value before needs what that needed.

@@ -52,7 +52,7 @@ pub(crate) struct Finished<'a> {
 /// Converts the stage that is asked for, and all that it needs.
 pub(crate) async fn convert<'a>(dockerfile: &[u8], options: &'a ConvertOptions) -> Result<Finished<'a>> {
     if dockerfile.is_empty() {
-        return Err(Error::invalid("the Dockerfile cannot be empty"));
+        return Err(Error::invalid("the Dockerfile cannot be empty").hint("begin with `FROM image`"));
     }
     // Its lines, as they are parsed, and as steps are named after them.
     options.budget.take(8 * dockerfile.len())?;
@@ -64,7 +64,7 @@ pub(crate) async fn convert<'a>(dockerfile: &[u8], options: &'a ConvertOptions) 
     let Parsed { stages, args: definitions } =
         instructions::parse_with(&ast, &mut |finding| linter.report_finding(&finding))?;
     if stages.is_empty() {
-        return Err(Error::invalid("dockerfile contains no stages to build"));
+        return Err(Error::invalid("dockerfile contains no stages to build").hint("add `FROM image`"));
     }
     validate::stage_names(&stages, &linter);
     validate::keyword_casing(&stages, &linter);
@@ -164,7 +164,10 @@ impl Converter<'_> {
     async fn finish(&mut self, target: StageId) -> Result<()> {
         let labels = self.options.config.labels.clone();
         self.stages[target].image.config.labels.extend(labels);
-        self.linter.finish().map_err(|error| Error::invalid(error.to_string()))?;
+        self.linter.finish().map_err(|error| {
+            Error::invalid(error.to_string())
+                .hint("the warnings above say where; `# check=error=false` lets them pass")
+        })?;
 
         let used: BTreeSet<String> =
             self.stages.ids().flat_map(|id| self.stages[id].context_paths.iter().cloned()).collect();

@@ -48,7 +48,10 @@ pub(crate) async fn resolve(
         let stage = stages
             .iter()
             .find(|stage| !stage.name.is_empty() && stage.name.eq_ignore_ascii_case(value))
-            .ok_or_else(|| Error::invalid(format!("invalid SOURCE_DATE_EPOCH: {value}")))?;
+            .ok_or_else(|| {
+                Error::invalid(format!("invalid SOURCE_DATE_EPOCH: {value}"))
+                    .hint("write seconds since 1970, or the name of a stage")
+            })?;
         let mut args = global.clone();
         args.remove(SOURCE_DATE_EPOCH);
         let state = stage_source(stage, given, args, lex).at(&stage.origin.ranges)?;
@@ -66,9 +69,7 @@ fn stage_source(
 ) -> Result<State> {
     const ONE_SOURCE: &str = "SOURCE_DATE_EPOCH stage must contain exactly one remote ADD";
     let expand = |word: &str, args: &EnvList| {
-        lex.process_word(word, args)
-            .map(|word| word.result)
-            .map_err(|error| Error::invalid(error.to_string()))
+        lex.process_word(word, args).map(|word| word.result).map_err(Error::from)
     };
     let base = expand(&stage.base_name, &args).map_err(|error| {
         let base = quoted(&stage.base_name);

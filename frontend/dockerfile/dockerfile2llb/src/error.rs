@@ -2,6 +2,8 @@ use buildkit_errdefs::{Classify, Kind};
 use buildkit_frontend_dockerfile_parser::{Located, Range};
 use buildkit_util_grpcerrors::RemoteError;
 
+use crate::hints::Hint;
+
 /// Why a Dockerfile could not be converted, and which of its lines are at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{remote}")]
@@ -10,6 +12,8 @@ pub struct Error {
     pub remote: RemoteError,
     /// The lines of each instruction concerned, that of the innermost cause first.
     pub locations: Vec<Vec<Range>>,
+    /// What can be done about it, if the text does not say that.
+    pub hint: Option<String>,
 }
 
 /// A result with this crate's error.
@@ -19,6 +23,18 @@ impl Error {
     /// What is written in the file cannot be.
     pub fn invalid(message: impl Into<String>) -> Self {
         RemoteError::new(Kind::InvalidArgument, message).into()
+    }
+
+    /// As [`invalid`](Self::invalid), with what can be done about it.
+    pub(crate) fn of(error: &(impl std::fmt::Display + Hint)) -> Self {
+        Self { hint: error.hint(), ..Self::invalid(error.to_string()) }
+    }
+
+    /// Says what can be done, if nothing is said of that yet.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
     }
 
     /// Adds the lines of the instruction that the error happened in.
@@ -62,7 +78,7 @@ impl Classify for Error {
 
 impl From<RemoteError> for Error {
     fn from(remote: RemoteError) -> Self {
-        Self { remote, locations: Vec::new() }
+        Self { remote, locations: Vec::new(), hint: None }
     }
 }
 
@@ -78,9 +94,9 @@ impl From<buildkit_util_patternmatcher::Error> for Error {
     }
 }
 
-impl<E: std::fmt::Display> From<Located<E>> for Error {
+impl<E: std::fmt::Display + Hint> From<Located<E>> for Error {
     fn from(error: Located<E>) -> Self {
-        Self { locations: error.locations, ..Self::invalid(error.error.to_string()) }
+        Self { locations: error.locations, ..Self::of(&error.error) }
     }
 }
 
@@ -97,19 +113,19 @@ impl<T, E: Into<Error>> At<T> for std::result::Result<T, E> {
 
 impl From<buildkit_frontend_dockerfile_instructions::Error> for Error {
     fn from(error: buildkit_frontend_dockerfile_instructions::Error) -> Self {
-        Self::invalid(error.to_string())
+        Self::of(&error)
     }
 }
 
 impl From<buildkit_frontend_dockerfile_shell::Error> for Error {
     fn from(error: buildkit_frontend_dockerfile_shell::Error) -> Self {
-        Self::invalid(error.to_string())
+        Self::of(&error)
     }
 }
 
 impl From<buildkit_frontend_dockerfile_parser::Error> for Error {
     fn from(error: buildkit_frontend_dockerfile_parser::Error) -> Self {
-        Self::invalid(error.to_string())
+        Self::of(&error)
     }
 }
 

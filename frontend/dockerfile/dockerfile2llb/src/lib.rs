@@ -14,6 +14,7 @@ mod env;
 mod epoch;
 mod error;
 mod format;
+mod hints;
 mod image;
 mod name;
 mod options;

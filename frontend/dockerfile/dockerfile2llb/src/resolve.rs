@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use buildkit_client_llb::{Constrained as _, image, scratch};
 use buildkit_client_llb_sourceresolver::{MetaRequest, platform_to};
+use buildkit_errdefs::Kind;
 use buildkit_frontend_dockerfile_shell::EmptyEnv;
 use buildkit_util_gotext::quoted;
 use buildkit_util_ocispec::{DockerImage, Platform};
@@ -92,7 +93,7 @@ impl Converter<'_> {
         let written = &stage.stage.base_name;
         let reference = Reference::parse(written).map_err(|error| {
             let text = format!("failed to parse stage name {}: {error}", quoted(written));
-            Error::invalid(text)
+            Error::invalid(text).hint("write [registry/]name[:tag] in lower case")
         })?;
         let reference = reference.with_default_tag();
         if !is_needed {
@@ -119,7 +120,10 @@ impl Converter<'_> {
             ..MetaRequest::default()
         };
         let answer = self.options.surroundings.image_config(&name, request).await.map_err(|error| {
-            Error::from(error).context(written).suggest(written, &self.known_bases(), true)
+            let error = Error::from(error);
+            let hint = image_hint(error.remote.kind);
+            let error = error.context(written).suggest(written, &self.known_bases(), true);
+            hint.into_iter().fold(error, Error::hint)
         })?;
         let reference = if answer.reference == name {
             reference
@@ -197,5 +201,17 @@ impl Converter<'_> {
             }
         }
         stage.platform = Some(wanted);
+    }
+}
+
+/// What to do about an image whose configuration is not to be had.
+fn image_hint(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::NotFound => Some("check name and tag, and --platform if it is given"),
+        Kind::Unauthenticated | Kind::PermissionDenied => Some("check the name, and log in to its registry"),
+        Kind::Unavailable | Kind::DeadlineExceeded => {
+            Some("the registry cannot be reached: check its name and the network")
+        }
+        _ => None,
     }
 }

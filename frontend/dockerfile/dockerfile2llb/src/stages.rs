@@ -14,6 +14,10 @@ use crate::error::At as _;
 use crate::stage::{Command, SCRATCH, StageId, StageState};
 use crate::{Error, Result, platform};
 
+/// What to do about an argument without a value.
+const VALUE_HINT: &str =
+    "give a value with --opt build-arg:NAME=VALUE, or `ARG NAME=VALUE` before the first FROM";
+
 impl Converter<'_> {
     /// Adds the stages of the file, with the variables in their `FROM` replaced.
     pub(crate) async fn add_stages(&mut self, stages: Vec<Stage>) -> Result<()> {
@@ -29,7 +33,7 @@ impl Converter<'_> {
             let mut base = base.at(&ranges)?;
             if base.result.is_empty() {
                 let text = format!("base name ({}) should not be blank", stage.base_name);
-                return Err(Error::invalid(text).at(&ranges));
+                return Err(Error::invalid(text).hint(VALUE_HINT).at(&ranges));
             }
             stage.base_name = std::mem::take(&mut base.result);
             let mut used = base.matched;
@@ -70,7 +74,7 @@ impl Converter<'_> {
         let outcome = self.lex.process_word(word, &self.global_args);
         let unmatched = outcome.as_ref().map_or_else(|error| &error.unmatched, |it| &it.unmatched);
         self.warn_of_undefined_args(unmatched, known, ranges);
-        outcome.map_err(|error| Error::invalid(error.to_string()))
+        outcome.map_err(Error::from)
     }
 
     /// What `--platform` says, and the arguments that it is made of.
@@ -94,11 +98,12 @@ impl Converter<'_> {
         };
         if word.result.is_empty() {
             let text = format!("empty platform value from expression {}", stage.platform);
-            return Err(suggest(Error::invalid(text)).at(ranges));
+            return Err(suggest(Error::invalid(text)).hint(VALUE_HINT).at(ranges));
         }
         let platform = platform::parse(&word.result).map_err(|error| {
             suggest(Error::invalid(error.to_string()))
                 .context(&format!("failed to parse platform {}", stage.platform))
+                .hint("write os/architecture[/variant], such as linux/arm64")
                 .at(ranges)
         })?;
         Ok(Some((platform, word.matched)))
@@ -116,7 +121,12 @@ impl Converter<'_> {
         }
         self.stages.by_name(name).ok_or_else(|| {
             let text = format!("target stage {} could not be found", quoted(name));
-            Error::invalid(text).suggest(name, &self.stages.names(), true)
+            let names = self.stages.names();
+            let error = Error::invalid(text).suggest(name, &names, true);
+            if names.is_empty() {
+                return error.hint("no stage has a name: write `FROM image AS name`, or build stage 0");
+            }
+            error.hint(format!("the stages are {}", names.join(", ")))
         })
     }
 
@@ -161,15 +171,18 @@ impl Converter<'_> {
     }
 
     fn copy_source(&mut self, from: &str, ranges: &[Range]) -> Result<StageId> {
-        let expanded =
-            self.lex.process_word(from, &EmptyEnv).map_err(|error| Error::invalid(error.to_string()))?;
+        let expanded = self.lex.process_word(from, &EmptyEnv).map_err(Error::from)?;
         if expanded.result != from {
             return Err(Error::invalid(
                 "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
-            ));
+            )
+            .at(ranges));
         }
         match from.parse::<i64>() {
-            Ok(index) => self.stages.by_index(index),
+            Ok(index) => self.stages.by_index(index).map_err(|error| {
+                let last = self.stages.len().saturating_sub(1);
+                error.hint(format!("stages are counted from 0, the last one is {last}")).at(ranges)
+            }),
             Err(_) => Ok(self.stages.by_name_or_add(from, ranges)),
         }
     }
@@ -193,7 +206,8 @@ impl Converter<'_> {
                 *lines = ranges;
                 if on_way.contains(need) {
                     let stage = &self.stages[start].name;
-                    let error = Error::invalid(format!("circular dependency detected on stage: {stage}"));
+                    let error = Error::invalid(format!("circular dependency detected on stage: {stage}"))
+                        .hint("a stage may only use what stages above it make");
                     return Err(way.iter().fold(error, |error, (_, _, lines)| error.at(lines)));
                 }
                 if done.insert(*need) {

@@ -7,7 +7,8 @@ use crate::{Error, Result};
 pub(crate) fn parse(trigger: &str, ranges: &[Range]) -> Result<Instruction> {
     let mut ast = parser::parse(trigger.as_bytes())?;
     if ast.nodes.len() != 1 {
-        return Err(Error::invalid("onbuild trigger should be a single expression"));
+        return Err(Error::invalid("onbuild trigger should be a single expression")
+            .hint("write one ONBUILD for each instruction"));
     }
     let node = &mut ast.nodes[0];
     node.start_line = ranges.iter().map(|range| range.start.line).min().unwrap_or(0);

@@ -63,4 +63,20 @@ pub trait GatewayClient: Send + Sync + 'static {
 pub trait BuildFunction: Send + Sync + 'static {
     /// Builds with a client.
     async fn build(&self, client: Arc<dyn GatewayClient>) -> Result<GatewayResult, RemoteError>;
+
+    /// Says more about why a tree of the result could not be made, which is often found out after
+    /// [`build`](Self::build) returned. `client` is a new one, with the options and inputs of that run; `definition` is
+    /// the graph of the tree.
+    ///
+    /// Those who wait for the build wait for the answer: it has to come soon, and whatever goes wrong on the way to it,
+    /// the answer is the error as it was. Kind and details stay. By default nothing more is known.
+    async fn explain(
+        &self,
+        client: Arc<dyn GatewayClient>,
+        definition: Option<Arc<Definition>>,
+        error: RemoteError,
+    ) -> RemoteError {
+        let _ = (client, definition);
+        error
+    }
 }

@@ -64,6 +64,11 @@ impl BridgeClient {
         self.refs.take_state(error)
     }
 
+    /// An error as a frontend is told it: with ids under which the state of the step that failed can be looked into.
+    pub(crate) fn tell(&self, error: BridgeError) -> RemoteError {
+        self.refs.with_state(error)
+    }
+
     fn reference(&self, id: String, definition: Option<Arc<Definition>>) -> Arc<dyn GatewayRef> {
         Arc::new(ForwardedRef { id, definition, refs: self.refs.clone() })
     }

@@ -293,6 +293,55 @@ async fn states_of_failed_steps_outlive_frontends() {
     assert_eq!(error.error.details, [errdefs::exit(3)], "ids of nobody are told to nobody");
 }
 
+/// Passes on a graph that fails, and says more about that; breaks when it is asked about it in vain.
+struct Explaining {
+    asked: Arc<Mutex<usize>>,
+    breaks: bool,
+}
+
+#[async_trait]
+impl BuildFunction for Explaining {
+    async fn build(&self, client: Arc<dyn GatewayClient>) -> Result<GatewayResult, RemoteError> {
+        client.solve(graph("fail")).await
+    }
+
+    async fn explain(
+        &self,
+        client: Arc<dyn GatewayClient>,
+        definition: Option<Arc<Definition>>,
+        error: RemoteError,
+    ) -> RemoteError {
+        *self.asked.lock() += 1;
+        assert!(!self.breaks, "an assumption that does not hold");
+        assert_eq!((client.build_opts().opts["target"].as_str(), definition), ("last", None));
+        let is_told = |detail| matches!(errdefs::parse(detail), Some(ParsedDetail::Solve { .. }));
+        assert!(error.details.iter().any(is_told), "the state of the step can be looked into");
+        RemoteError { message: format!("{}: as it had to", error.message), ..error }
+    }
+}
+
+#[tokio::test]
+async fn failures_after_the_frontend_has_returned_are_explained() {
+    for breaks in [false, true] {
+        let asked = Arc::new(Mutex::new(0));
+        let bridge = Bridge::new(vec![("explains", Arc::new(Explaining { asked: asked.clone(), breaks }))]);
+        let request = SolveRequest {
+            frontend_opt: BTreeMap::from([("target".to_owned(), "last".to_owned())]),
+            ..call("explains")
+        };
+        let result = bridge.solve(request).await.expect("a tree that is not made yet");
+        let tree = result.iter().next().expect("a tree");
+        for _ in 0..2 {
+            let error = tree.result().await.map(drop).expect_err("fails");
+            let told = if breaks { "step failed" } else { "step failed: as it had to" };
+            assert_eq!(error.to_string(), told);
+            assert_eq!(error.error.details, [errdefs::exit(3)]);
+            assert_eq!(error.state.expect("a state").op_json.as_deref(), Some("{}"));
+        }
+        assert_eq!(*asked.lock(), 1, "once for all who want the tree");
+    }
+}
+
 #[tokio::test]
 async fn warnings_reach_the_build() {
     let warn = function(|client| async move {

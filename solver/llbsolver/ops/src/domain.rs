@@ -33,8 +33,6 @@ pub struct LlbDomain {
 
 /// What ops work with. One per worker.
 pub struct OpServices {
-    /// Id of the worker; names its refs in errors.
-    pub worker: String,
     /// Holds results.
     pub cache: CacheManager,
     /// Hashes content of refs.

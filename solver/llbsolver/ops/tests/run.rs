@@ -162,7 +162,6 @@ impl Fixture {
             MountManager::open(cache.clone(), sessions.clone(), special).await.expect("mounts (needs root)");
         let executor = Arc::new(Fake::default());
         let services = OpServices {
-            worker: "worker".to_owned(),
             cache: cache.clone(),
             checksums: ContentHasher::default(),
             executor: executor.clone(),

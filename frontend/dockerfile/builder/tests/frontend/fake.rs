@@ -33,6 +33,22 @@ pub(crate) struct Given {
     pub(crate) meta: Option<MetaResponse>,
     /// More files that any tree has.
     pub(crate) files: BTreeMap<String, Bytes>,
+    /// What a directory comes with whose attributes are asked for.
+    pub(crate) listing: Vec<u8>,
+    pub(crate) answers: Answers,
+}
+
+/// How questions are answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Answers {
+    #[default]
+    Right,
+    /// With an error.
+    Errors,
+    /// Not at all.
+    Never,
+    /// With what nobody can read.
+    Garbage,
 }
 
 /// What was asked.
@@ -50,6 +66,7 @@ pub(crate) struct FakeClient {
     meta: Option<MetaResponse>,
     inputs: BTreeMap<String, Definition>,
     files: Arc<BTreeMap<String, Bytes>>,
+    answers: Answers,
     pub(crate) asked: Mutex<Asked>,
 }
 
@@ -63,7 +80,13 @@ impl FakeClient {
         if !given.ignore_file.is_empty() {
             files.insert(".dockerignore".to_owned(), given.ignore_file.into());
         }
+        let listing = match given.answers {
+            Answers::Garbage => vec![0xff; 100],
+            _ => given.listing,
+        };
+        files.insert(".fsutil-metadata".to_owned(), listing.into());
         Arc::new(Self {
+            answers: given.answers,
             opts: BuildOpts {
                 opts: given.opts,
                 session_id: "session".to_owned(),
@@ -92,6 +115,11 @@ impl GatewayClient for FakeClient {
     }
 
     async fn solve(&self, request: SolveRequest) -> Result<GatewayResult, RemoteError> {
+        match self.answers {
+            Answers::Errors => return Err(RemoteError::new(Kind::Unavailable, "nobody answers")),
+            Answers::Never => std::future::pending().await,
+            Answers::Right | Answers::Garbage => {}
+        }
         let definition = request.definition.clone().map(Arc::new);
         self.asked.lock().solves.push(request);
         let tree: Arc<dyn GatewayRef> = Arc::new(FakeRef { definition, files: self.files.clone() });

@@ -4,5 +4,6 @@ mod any;
 mod bounds;
 mod corpus;
 mod dates;
+mod explain;
 mod fake;
 mod inputs;

@@ -134,7 +134,9 @@ impl Converter<'_> {
     pub(super) fn volume(&mut self, id: StageId, it: &Volume) -> Result<()> {
         for path in &it.volumes {
             if path.is_empty() {
-                return Err(Error::invalid("VOLUME specified can not be an empty string"));
+                return Err(
+                    Error::invalid("VOLUME specified can not be an empty string").hint("write `VOLUME path`")
+                );
             }
             self.stages[id].image.config.volumes.insert(path.clone(), Empty {});
         }
@@ -143,7 +145,8 @@ impl Converter<'_> {
 
     pub(super) fn stop_signal(&mut self, id: StageId, it: &StopSignal) -> Result<()> {
         if !is_signal(&it.signal) {
-            return Err(Error::invalid(format!("invalid signal: {}", it.signal)));
+            return Err(Error::invalid(format!("invalid signal: {}", it.signal))
+                .hint("write a name such as SIGTERM, or a number"));
         }
         self.stages[id].image.config.stop_signal.clone_from(&it.signal);
         self.note(id, format!("STOPSIGNAL {}", it.signal))

@@ -69,7 +69,8 @@ impl Converter<'_> {
                     "cannot copy from stage {}, it needs to be defined before current stage {}",
                     quoted(&it.from),
                     quoted(&self.stages[id].name)
-                )));
+                ))
+                .hint("move that stage above this one"));
             }
             Some(source) => self.stages[source].state.clone(),
             None => self.context.state(),
@@ -121,12 +122,12 @@ impl Converter<'_> {
             let repository = GitRef::parse(path).transpose()?.filter(|repository| !repository.looks_local);
             let action = match repository {
                 Some(_) if it.add.is_none() => {
-                    return Err(Error::invalid("source can't be a git ref for COPY"));
+                    return Err(Error::invalid("source can't be a git ref for COPY").hint("write ADD"));
                 }
                 Some(reference) => git.copy(&reference, &title, &dest)?,
                 None if is_http_source(path) => {
                     let Some(add) = it.add else {
-                        return Err(Error::invalid("source can't be a URL for COPY"));
+                        return Err(Error::invalid("source can't be a URL for COPY").hint("write ADD"));
                     };
                     source::http_copy(add, path, git.checksum(), &title, &dest)?
                 }
@@ -216,6 +217,7 @@ impl Mode {
             Error::invalid(format!(
                 "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
             ))
+            .hint("write --chmod=0755, or --chmod=u=rwX,go=rX")
         };
         match u32::from_str_radix(text, 8) {
             Ok(bits) if !text.starts_with('+') => {
@@ -227,7 +229,7 @@ impl Mode {
             }
             _ if text.starts_with(|c: char| c.is_ascii_digit()) => Err(not_octal()),
             _ if crate::chmod::is_symbolic(text) => Ok(Self::Words(text.to_owned())),
-            _ => Err(Error::invalid("invalid syntax")),
+            _ => Err(Error::invalid("invalid syntax").hint("write --chmod=0755, or --chmod=u=rwX,go=rX")),
         }
     }
 }
@@ -291,10 +293,11 @@ fn check_checksum(it: &Add) -> Result<()> {
         return Ok(());
     }
     let [path] = it.paths.source_paths.as_slice() else {
-        return Err(Error::invalid("checksum can't be specified for multiple sources"));
+        return Err(Error::invalid("checksum can't be specified for multiple sources")
+            .hint("write one ADD for each source"));
     };
     if !is_http_source(path) && !is_repository(path) {
-        return Err(Error::invalid("checksum requires HTTP(S) or Git sources"));
+        return Err(Error::invalid("checksum requires HTTP(S) or Git sources").hint("remove --checksum"));
     }
     Ok(())
 }

@@ -15,11 +15,13 @@ impl Converter<'_> {
         let mut specs = Vec::new();
         for word in &it.ports {
             let words = self.lex.process_words(word, &env);
-            specs.extend(words.map_err(|error| Error::invalid(error.to_string()))?);
+            specs.extend(words.map_err(Error::from)?);
         }
         let mut exposed = Vec::new();
         for spec in &specs {
-            let parsed = ports::parse(spec)?;
+            let parsed = ports::parse(spec).map_err(|error| {
+                error.hint("write port[/protocol] or first-last[/protocol], with tcp, udp or sctp")
+            })?;
             self.report(checks::expose_protocol_casing(spec), &it.origin);
             self.report(checks::expose_format(spec), &it.origin);
             let ports = parsed.ports()?;

@@ -128,7 +128,7 @@ impl Converter<'_> {
         let outcome = lex.process_word(word, env);
         let unmatched = outcome.as_ref().map_or_else(|error| &error.unmatched, |it| &it.unmatched);
         self.warn_of_unset(id, origin, env, unmatched);
-        Ok(outcome.map_err(|error| Error::invalid(error.to_string()))?.result)
+        Ok(outcome.map_err(Error::from)?.result)
     }
 
     /// Whether the stage, or the context, is to be scanned too.

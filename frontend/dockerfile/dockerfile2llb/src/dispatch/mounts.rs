@@ -38,7 +38,8 @@ impl Converter<'_> {
                         "cannot mount from stage {} to {}, stage needs to be defined before current command",
                         quoted(from),
                         quoted(&mount.target)
-                    )));
+                    ))
+                    .hint("move that stage above this one"));
                 }
                 Some(source) => self.stages[source].state.clone(),
                 None => self.context.state(),
@@ -108,7 +109,8 @@ impl Converter<'_> {
             join(["/", self.stages[id].state.get_dir(), &mount.target])
         };
         if target == "/" {
-            return Err(Error::invalid(format!("invalid mount target {}", quoted(&target))));
+            return Err(Error::invalid(format!("invalid mount target {}", quoted(&target)))
+                .hint("write target=/PATH for a directory below the root"));
         }
         Ok(target)
     }
@@ -117,7 +119,8 @@ impl Converter<'_> {
         let mut name = if mount.source.is_empty() { &mount.cache_id } else { &mount.source }.clone();
         if name.is_empty() {
             if mount.target.is_empty() {
-                return Err(Error::invalid("one of source, target required"));
+                return Err(Error::invalid("one of source, target required")
+                    .hint("write --mount=type=secret,id=NAME"));
             }
             base(&mount.target).clone_into(&mut name);
         }
@@ -143,7 +146,7 @@ impl Converter<'_> {
 
     fn ssh(&mut self, id: StageId, mount: &Mount, ranges: &[Range]) -> Result<Ssh> {
         if !mount.source.is_empty() {
-            return Err(Error::invalid("ssh does not support source"));
+            return Err(Error::invalid("ssh does not support source").hint("remove source, or write id=NAME"));
         }
         let name = if mount.cache_id.is_empty() { "default" } else { &mount.cache_id };
         self.stages[id].outline.note_ssh(name, mount.required, ranges);

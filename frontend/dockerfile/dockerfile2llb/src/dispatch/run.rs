@@ -149,6 +149,7 @@ impl Converter<'_> {
 
 fn invalid_words(words: &[String]) -> Error {
     Error::invalid(format!("parsing produced an invalid run command: {}", crate::format::words(words)))
+        .hint("write `RUN command`, or `RUN <<EOF` with the commands below")
 }
 
 /// The command as histories have it: before it the arguments that it could use, with their number.

@@ -86,8 +86,9 @@ struct ContentKey {
 
 impl ContentKey {
     fn failed(&self, tree: &Tree, error: &buildkit_cache_contenthash::Error) -> Error {
-        let (worker, id) = (&self.services.worker, tree.as_ref().map_or("", |tree| tree.id().as_str()));
-        let text = format!("{CACHE_KEY_FAILED}failed to calculate checksum of ref {worker}::{id}: {error}");
+        // Ids of refs mean nothing to people; those who look into the state find them in it.
+        let input = self.input;
+        let text = format!("{CACHE_KEY_FAILED}failed to calculate checksum of ref input-{input}: {error}");
         let state = FailedState {
             inputs: vec![tree.clone()],
             subject: Some(Subject::Cache(i64::try_from(self.input).unwrap_or(i64::MAX))),
