@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# = 0 ] || shift
-targets=${*:-challenges definition dockerfile dockerfile_instructions dockerfile_parser dockerfile_shell json layer manifests packets patterns streams}
+targets=${*:-challenges definition dockerfile dockerfile_instructions dockerfile_parser dockerfile_shell git_names json layer manifests packets patterns streams}
 dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
 host=$(${RUSTC:-rustc} -vV | sed -n 's/^host: //p')
 # What cargo-fuzz passes, but for the sanitizer: none of this code is unsafe.
