@@ -108,6 +108,13 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// When it makes no sense.
     fn resolve(&self, identifier: &Identifier) -> Result<Arc<dyn SourceInstance>, Error>;
+
+    /// The reference in the form that policies know it by: of what can be written in several ways, always the same.
+    /// `None` leaves it as it is, as does one that makes no sense.
+    fn canonical(&self, scheme: &str, reference: &str) -> Option<String> {
+        let _ = (scheme, reference);
+        None
+    }
 }
 
 /// One named thing of a source.
@@ -119,9 +126,9 @@ pub trait SourceInstance: Send + Sync + 'static {
     /// The content; `None` is an empty tree. Called after the keys were asked for.
     async fn snapshot(&self, cx: &SourceContext) -> Result<Option<ImmutableRef>, Error>;
 
-    /// What is known without the content. May ask the session.
+    /// What is known without the content; for most sources that is nothing. May ask the session.
     async fn metadata(&self, cx: &SourceContext, request: &MetaRequest) -> Result<MetaResponse, Error> {
         let _ = (cx, request);
-        Err(Error::Unimplemented("this source has nothing to tell before it is fetched".to_owned()))
+        Ok(MetaResponse::default())
     }
 }
