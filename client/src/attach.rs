@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use buildkit_session::SessionServer;
 use buildkit_session_filesync::{FileOutput, FsSyncProvider, FsSyncTarget, Target};
+use buildkit_sourcepolicy_policysession::PolicyVerifierService;
 use buildkit_util_fsutil::{DirFs, FileSystem, FilterFs, FilterOptions, MapResult};
 
 use crate::{BuildRequest, Error, Export, ExportTarget, Result};
@@ -36,6 +37,9 @@ pub(crate) fn attach(session: &mut SessionServer, request: &mut BuildRequest) ->
         request.exports.iter().enumerate().filter_map(|(id, export)| Some((id, target(export)?))).collect();
     if !targets.is_empty() {
         session.allow(FsSyncTarget::new(targets), FsSyncTarget::METHODS);
+    }
+    if let Some(verifier) = &request.source_policy_verifier {
+        session.allow(PolicyVerifierService::server(verifier.clone()), PolicyVerifierService::METHODS);
     }
     for add in request.attach.drain(..) {
         add(session);

@@ -244,6 +244,10 @@ fn solve_request(request: &BuildRequest, session: &str) -> control::SolveRequest
         entitlements: request.entitlements.clone(),
         internal: request.internal,
         source_policy: request.source_policy.clone(),
+        source_policy_session: match request.source_policy_verifier {
+            Some(_) => session.to_owned(),
+            None => String::new(),
+        },
         exporters,
         proxy_network: request.proxy_network,
         ..control::SolveRequest::default()

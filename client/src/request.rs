@@ -5,6 +5,7 @@ use std::sync::Arc;
 use buildkit_session::SessionServer;
 use buildkit_solver_pb::Definition;
 use buildkit_sourcepolicy_pb::Policy;
+use buildkit_sourcepolicy_policysession::PolicyVerifier;
 use buildkit_util_contentutil::ContentStore;
 
 /// A build.
@@ -32,6 +33,8 @@ pub struct BuildRequest {
     pub entitlements: Vec<String>,
     /// Rules about sources.
     pub source_policy: Option<Policy>,
+    /// Decides about each source that the rules allow.
+    pub source_policy_verifier: Option<Arc<dyn PolicyVerifier>>,
     /// Enforces the proxy network.
     pub proxy_network: bool,
     /// Keeps the build out of the history.

@@ -55,12 +55,6 @@ pub(crate) fn check(request: &SolveRequest) -> Result<(), RemoteError> {
             };
         }
     }
-    if request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty())
-        || !request.source_policy_session.is_empty()
-    {
-        // A policy that is not applied would be worse than a build that is refused.
-        return unimplemented("Source policy");
-    }
     if request.proxy_network {
         return unimplemented("Proxy network");
     }

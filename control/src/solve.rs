@@ -69,6 +69,8 @@ impl Control {
             inline_cache: request::inline_cache(request),
             cache_exports: request::cache_exports(request),
             entitlements: std::mem::take(&mut request.entitlements),
+            source_policy: request.source_policy.take(),
+            source_policy_session: std::mem::take(&mut request.source_policy_session),
             platforms: request
                 .frontend_attrs
                 .get("platform")
@@ -91,6 +93,7 @@ impl Control {
                         .into_iter()
                         .map(|import| CacheImport { kind: import.r#type, attrs: import.attrs })
                         .collect(),
+                    source_policies: Vec::new(),
                 })
                 .await?
         };

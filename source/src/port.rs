@@ -108,6 +108,13 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// When it makes no sense.
     fn resolve(&self, identifier: &Identifier) -> Result<Arc<dyn SourceInstance>, Error>;
+
+    /// The reference in the form that policies know it by: of what can be written in several ways, always the same.
+    /// `None` leaves it as it is, as does one that makes no sense.
+    fn canonical(&self, scheme: &str, reference: &str) -> Option<String> {
+        let _ = (scheme, reference);
+        None
+    }
 }
 
 /// One named thing of a source.

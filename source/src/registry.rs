@@ -37,4 +37,13 @@ impl SourceRegistry {
             .ok_or_else(|| Error::UnknownScheme(identifier.scheme.clone()))?
             .resolve(identifier)
     }
+
+    /// An identifier, `scheme://reference`, in the form that policies know it by.
+    pub fn canonical(&self, identifier: &str) -> String {
+        let made = identifier.split_once("://").and_then(|(scheme, reference)| {
+            let reference = self.sources.get(scheme)?.canonical(scheme, reference)?;
+            Some(format!("{scheme}://{reference}"))
+        });
+        made.unwrap_or_else(|| identifier.to_owned())
+    }
 }

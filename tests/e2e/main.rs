@@ -36,6 +36,7 @@ mod lazy;
 mod links;
 mod listeners;
 mod messages;
+mod policies;
 mod privileges;
 mod pulled;
 mod pulls;

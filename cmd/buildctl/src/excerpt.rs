@@ -1,6 +1,7 @@
 //! Source lines that an error is about.
 
 use buildkit_solver_errdefs::{ParsedDetail, excerpt, parse};
+use buildkit_sourcepolicy_policysession::denials;
 
 /// What is printed before an error: excerpts of the sources that it names, and why a policy denied.
 pub(crate) fn of(error: &anyhow::Error) -> String {
@@ -14,33 +15,26 @@ pub(crate) fn of(error: &anyhow::Error) -> String {
             out.push_str(&String::from_utf8_lossy(&excerpt(&info, &ranges)));
         }
     }
-    for detail in remote.iter().flat_map(|remote| &remote.details) {
-        if detail.json_name() == Some("policysession.DecisionResponse") {
-            out.push_str(&denials(&detail.value));
-        }
+    for reason in remote.map(denials).unwrap_or_default() {
+        out.push_str(&format!("policy deny: {reason}\n"));
     }
     out
-}
-
-fn denials(json: &[u8]) -> String {
-    let json: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
-    let messages = ["denyMessages", "deny_messages"].iter().find_map(|key| json.get(key)?.as_array());
-    messages
-        .into_iter()
-        .flatten()
-        .filter_map(|message| message.get("message")?.as_str())
-        .filter(|message| !message.is_empty())
-        .map(|message| format!("policy deny: {message}\n"))
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use buildkit_errdefs::Kind;
+    use buildkit_session_pb::policysession::DenyMessage;
+    use buildkit_sourcepolicy_policysession::denial;
+    use buildkit_util_grpcerrors::RemoteError;
 
     #[test]
     fn denials_are_lines() {
-        let json = br#"{"action":1,"denyMessages":[{"message":"no"},{"message":""}]}"#;
-        assert_eq!(denials(json), "policy deny: no\n");
+        let messages = ["no", "", "never"].map(|message| DenyMessage { message: message.to_owned() });
+        let mut error = RemoteError::new(Kind::PermissionDenied, "denied");
+        error.details.extend(denial(&messages));
+        let error = anyhow::Error::from(buildkit_client::Error::Solve(error)).context("building");
+        assert_eq!(of(&error), "policy deny: no\npolicy deny: never\n");
     }
 }

@@ -1,7 +1,7 @@
 use buildkit_client_llb::{Constrained, Differ, Late, Local, State, http, image, local, oci_layout, scratch};
 use buildkit_client_llb_sourceresolver::{LayoutStore, platform_to};
 use buildkit_exporter_containerimage_exptypes::platform_id;
-use buildkit_frontend_gateway_client::{MetaRequest, RemoteError};
+use buildkit_frontend_gateway_client::{ImageConfigError, MetaRequest, RemoteError};
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_gotext::quoted;
 use buildkit_util_ocispec::{DockerImage, Platform};
@@ -16,6 +16,9 @@ use crate::input_metadata::image_config_of;
 
 /// The image that is an empty tree.
 const EMPTY_IMAGE: &str = "scratch";
+
+/// How often source policies may put something else in the place of one context.
+const MAX_CONVERSIONS: usize = 10;
 
 /// What a named context is wanted for.
 #[derive(Clone, Debug, Default)]
@@ -104,17 +107,37 @@ impl DockerUi {
 }
 
 impl NamedContext<'_> {
-    /// Finds out all that is to be known of it.
+    /// Finds out all that is to be known of it. An image in whose place a source policy puts something else is a
+    /// context of that kind.
     ///
     /// # Errors
     /// When its description makes no sense, or what it describes is not there.
-    pub async fn load(self) -> Result<NamedTree, RemoteError> {
-        let Self { input, full_name, .. } = &self;
+    pub async fn load(mut self) -> Result<NamedTree, RemoteError> {
+        for _ in 0..=MAX_CONVERSIONS {
+            match self.load_once().await {
+                Err(ImageConfigError::NotAnImage { updated, .. }) => {
+                    let (scheme, rest) = updated
+                        .split_once("://")
+                        .ok_or_else(|| invalid(format!("could not parse ref: {updated}")))?;
+                    // Of a directory only the name is written.
+                    self.input = if scheme == "local" { format!("local:{rest}") } else { updated };
+                }
+                loaded => return Ok(loaded?),
+            }
+        }
+        Err(invalid(format!(
+            "context recursion limit exceeded; this may indicate a cycle in the provided source policies: {}",
+            self.input
+        )))
+    }
+
+    async fn load_once(&self) -> Result<NamedTree, ImageConfigError> {
+        let Self { input, full_name, .. } = self;
         let (scheme, rest) = input
             .split_once(':')
             .ok_or_else(|| invalid(format!("invalid context specifier {input} for {full_name}")))?;
-        match scheme {
-            "docker-image" => self.load_image(rest.strip_prefix("//").unwrap_or(rest)).await,
+        let tree = match scheme {
+            "docker-image" => return self.load_image(rest.strip_prefix("//").unwrap_or(rest)).await,
             "oci-layout" => self.load_layout(rest.strip_prefix("//").unwrap_or(rest)).await,
             "local" => self.load_directory(rest).await,
             "input" => self.load_input(rest).await,
@@ -129,7 +152,8 @@ impl NamedContext<'_> {
                 .ok_or_else(|| invalid(format!("invalid git context {input}")))?
                 .map(NamedTree::plain),
             other => Err(invalid(format!("unsupported context source {other} for {full_name}"))),
-        }
+        };
+        Ok(tree?)
     }
 
     /// The name of a step about it in progress.
@@ -137,7 +161,7 @@ impl NamedContext<'_> {
         format!("[context {}] {what}", self.full_name)
     }
 
-    async fn load_image(&self, name: &str) -> Result<NamedTree, RemoteError> {
+    async fn load_image(&self, name: &str) -> Result<NamedTree, ImageConfigError> {
         if name == EMPTY_IMAGE {
             return Ok(NamedTree::plain(scratch()));
         }

@@ -12,8 +12,8 @@ use buildkit_errdefs::Kind;
 use buildkit_exporter_containerimage_exptypes::platform_id;
 use buildkit_frontend_dockerui::{ContextRequest, DockerUi};
 use buildkit_frontend_gateway_client::{
-    BuildOpts, GatewayClient, GatewayRef, GatewayResult, ImageConfig, MetaRequest, MetaResponse, ReadDir,
-    ReadFile, RemoteError, SolveRequest, Stat, Warning,
+    BuildOpts, GatewayClient, GatewayRef, GatewayResult, ImageConfig, ImageConfigError, MetaRequest,
+    MetaResponse, ReadDir, ReadFile, RemoteError, SolveRequest, Stat, Warning,
 };
 use buildkit_solver_pb::{self as pb, Definition, SourceOp, map};
 use buildkit_util_cachedigest::Digest;
@@ -132,7 +132,7 @@ impl GatewayClient for Recorder {
         &self,
         image: &str,
         request: MetaRequest,
-    ) -> Result<ImageConfig, RemoteError> {
+    ) -> Result<ImageConfig, ImageConfigError> {
         let MetaRequest { log_name, platform, resolve_mode, layout, .. } = request;
         let platform = platform.map_or(String::new(), |platform| platform_id(&platform));
         let layout = layout.unwrap_or_default();

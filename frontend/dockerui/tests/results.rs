@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use buildkit_errdefs::Kind;
 use buildkit_frontend_dockerfile_linter::{Config, Linter, checks};
 use buildkit_frontend_dockerfile_parser::Range;
-use buildkit_frontend_dockerui::{DockerUi, PlatformBuild, Subrequest, answered, describe_requests};
+use buildkit_frontend_dockerui::{
+    ContextRequest, DockerUi, PlatformBuild, Subrequest, answered, describe_requests,
+};
 use buildkit_frontend_gateway_client::{
-    BuildOpts, GatewayClient, GatewayRef, GatewayResult, ImageConfig, MetaRequest, MetaResponse, ReadDir,
-    ReadFile, RemoteError, SolveRequest, Stat, Warning,
+    BuildOpts, GatewayClient, GatewayRef, GatewayResult, ImageConfig, ImageConfigError, MetaRequest,
+    MetaResponse, ReadDir, ReadFile, RemoteError, SolveRequest, Stat, Warning,
 };
 use buildkit_solver_errdefs::{ParsedDetail, parse};
 use buildkit_solver_pb::{Definition, SourceOp, caps};
@@ -71,8 +73,19 @@ impl GatewayClient for Daemon {
         Ok(GatewayResult::single(Some(Arc::new(Tree("solved".to_owned())))))
     }
 
-    async fn resolve_image_config(&self, _: &str, _: MetaRequest) -> Result<ImageConfig, RemoteError> {
-        not_wanted()
+    async fn resolve_image_config(
+        &self,
+        image: &str,
+        _: MetaRequest,
+    ) -> Result<ImageConfig, ImageConfigError> {
+        let updated = match image {
+            "docker.io/library/directory:latest" => "local://directory",
+            "docker.io/library/loop:latest" => "docker-image://loop",
+            "docker.io/library/nothing:latest" => "nothing",
+            _ => return Ok(not_wanted()?),
+        };
+        let wanted = format!("docker-image://{image}");
+        Err(ImageConfigError::NotAnImage { wanted, updated: updated.to_owned() })
     }
 
     async fn resolve_source_meta(
@@ -227,4 +240,23 @@ async fn warnings_are_shown_at_the_step_that_read_the_file() {
     assert_eq!(source.data, "from scratch as Base\n");
     let range = warning.ranges.first().expect("the line");
     assert_eq!((range.start.line, range.start.character, range.end.line), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn images_in_whose_place_something_else_comes_are_contexts_of_that_kind() {
+    let load = async |input: &str| {
+        let (_, ui) = ui(&[("context:base", input)]);
+        let context =
+            ui.named_context("base", ContextRequest::default()).expect("a name").expect("a context");
+        context.load().await.map(|tree| (tree.image.is_some(), tree.directory.is_some()))
+    };
+    assert_eq!(load("docker-image://directory").await.expect("a directory"), (false, true));
+    let error = load("docker-image://loop").await.expect_err("for ever");
+    assert_eq!(
+        error.message,
+        "context recursion limit exceeded; this may indicate a cycle in the provided source policies: \
+         docker-image://loop"
+    );
+    let error = load("docker-image:nothing").await.expect_err("no source");
+    assert_eq!(error.message, "could not parse ref: nothing");
 }

@@ -9,7 +9,7 @@ use buildkit_frontend::{BridgeError, CacheImport, FrontendResult, LlbBridge, Sol
 use buildkit_frontend_gateway_client::{FileRange, GatewayClient, GatewayResult, ReadDir, ReadFile};
 use buildkit_frontend_gateway_forwarder::BridgeClient;
 use buildkit_frontend_gateway_pb as pb;
-use buildkit_frontend_gateway_pb::results;
+use buildkit_frontend_gateway_pb::{meta, results};
 use buildkit_solver_pb::Definition;
 use buildkit_solver_result::Refs;
 use buildkit_util_cachedigest::Digest;
@@ -79,9 +79,6 @@ impl BridgeForwarder {
     /// # Errors
     /// What the solve fails with, with the state of the failed step.
     pub async fn solve(&self, request: pb::SolveRequest) -> Answer<pb::SolveResponse> {
-        if !request.source_policies.is_empty() {
-            return Err(policies());
-        }
         let (allow_return, allow_array) = (request.allow_result_return, request.allow_result_array_ref);
         let result = self
             .client
@@ -96,6 +93,7 @@ impl BridgeForwarder {
                     .into_iter()
                     .map(|import| CacheImport { kind: import.r#type, attrs: import.attrs })
                     .collect(),
+                source_policies: request.source_policies,
             })
             .await?;
         let default_id = match &result.refs {
@@ -149,14 +147,12 @@ impl BridgeForwarder {
             1 => Some(LayoutStore { session_id: request.session_id, store_id: request.store_id }),
             other => return Err(invalid(format!("unknown resolver type {other}"))),
         };
-        if !request.source_policies.is_empty() {
-            return Err(policies());
-        }
         let wanted = MetaRequest {
             log_name: request.log_name,
             platform: request.platform.as_ref().map(platform_of),
             resolve_mode: request.resolve_mode,
             layout,
+            source_policies: request.source_policies,
             ..MetaRequest::default()
         };
         let found = self.client.resolve_image_config(&request.r#ref, wanted).await?;
@@ -175,53 +171,10 @@ impl BridgeForwarder {
         &self,
         request: pb::ResolveSourceMetaRequest,
     ) -> Answer<pb::ResolveSourceMetaResponse> {
-        let source = request.source.ok_or_else(|| invalid("source is required"))?;
-        if !request.source_policies.is_empty() {
-            return Err(policies());
-        }
-        let image = request.image.unwrap_or_default();
-        if image.attestation_chain || !image.resolve_attestations.is_empty() {
-            return Err(RemoteError::new(
-                Kind::Unimplemented,
-                "Attestations of images are not implemented by this daemon",
-            ));
-        }
-        if request.http.is_some_and(|http| http.checksum_request.is_some()) {
-            return Err(RemoteError::new(
-                Kind::Unimplemented,
-                "Checksums of parts of files are not implemented by this daemon",
-            ));
-        }
-        let wanted = MetaRequest {
-            log_name: request.log_name,
-            platform: request.platform.as_ref().map(platform_of),
-            resolve_mode: request.resolve_mode,
-            no_config: image.no_config,
-            git_objects: request.git.is_some_and(|git| git.return_object),
-            layout: None,
-        };
+        let (source, wanted) =
+            meta::from_message(request).map_err(|error| RemoteError::from_error(&error))?;
         let (source, found) = self.client.resolve_source_meta(source, wanted).await?;
-        Ok(pb::ResolveSourceMetaResponse {
-            source: Some(source),
-            image: found.image.map(|image| pb::ResolveSourceImageResponse {
-                digest: image.digest.to_string(),
-                config: image.config.unwrap_or_default(),
-                attestation_chain: None,
-            }),
-            git: found.git.map(|repository| pb::ResolveSourceGitResponse {
-                checksum: repository.checksum,
-                r#ref: repository.reference,
-                commit_checksum: repository.commit_checksum,
-                commit_object: repository.commit_object,
-                tag_object: repository.tag_object,
-            }),
-            http: found.http.map(|file| pb::ResolveSourceHttpResponse {
-                checksum: file.checksum.to_string(),
-                filename: file.filename,
-                last_modified: file.last_modified.map(Into::into),
-                checksum_response: None,
-            }),
-        })
+        Ok(meta::to_message(source, found))
     }
 
     /// Reads a file of a ref.
@@ -232,7 +185,7 @@ impl BridgeForwarder {
         let negative = |_| invalid("invalid negative file range");
         let range = request.range.map(|range| {
             let offset = u64::try_from(range.offset).map_err(negative)?;
-            Ok(FileRange { offset, length: u64::try_from(range.length).map_err(negative)? })
+            Ok::<_, RemoteError>(FileRange { offset, length: u64::try_from(range.length).map_err(negative)? })
         });
         let file = ReadFile { path: request.file_path, range: range.transpose()? };
         Ok(pb::ReadFileResponse { data: self.client.get(&request.r#ref)?.read_file(file).await? })
@@ -328,8 +281,4 @@ impl BridgeForwarder {
         let result = named.try_map(|reference| self.client.get(&reference.id))?;
         self.client.to_frontend(&result)
     }
-}
-
-fn policies() -> RemoteError {
-    RemoteError::new(Kind::Unimplemented, "Source policies are not implemented by this daemon")
 }

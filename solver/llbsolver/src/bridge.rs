@@ -6,27 +6,32 @@ use buildkit_errdefs::Kind;
 use buildkit_frontend::{BridgeError, BridgeInfo, FrontendResult, LlbBridge, Reference, SolveRequest};
 use buildkit_solver_pb::SourceOp;
 use buildkit_solver_result::BuildResult;
+use buildkit_sourcepolicy::Engine;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::{Event, VertexWarning};
 use tokio_util::sync::CancellationToken;
 
 use crate::build::{BuildCore, cancelled};
 use crate::metadata::resolve_source;
+use crate::policy::compile;
 use crate::reference::LazyReference;
 
 /// The bridge of one build.
 pub(crate) struct Bridge {
     core: Arc<BuildCore>,
+    /// Rules about sources: those of the build, and those of who runs the frontend that this is the bridge of.
+    rules: Engine,
     /// Fires when the build is over, also for calls that outlive it.
     cancelled: CancellationToken,
 }
 
 impl Bridge {
-    pub(crate) fn new(core: Arc<BuildCore>, cancelled: CancellationToken) -> Self {
-        Self { core, cancelled }
+    pub(crate) fn new(core: Arc<BuildCore>, rules: Engine, cancelled: CancellationToken) -> Self {
+        Self { core, rules, cancelled }
     }
 
     async fn solve_now(&self, request: SolveRequest) -> Result<FrontendResult, BridgeError> {
+        let rules = self.rules.then(&compile(&request.source_policies)?);
         match (request.definition, request.frontend.as_str()) {
             (Some(_), name) if !name.is_empty() => Err(RemoteError::new(
                 Kind::InvalidArgument,
@@ -37,7 +42,7 @@ impl Bridge {
             (Some(definition), _) => {
                 let imports = self.core.imports.wanted(request.cache_imports);
                 let cancelled = self.cancelled.clone();
-                let reference = LazyReference::new(self.core.clone(), definition, imports, cancelled);
+                let reference = LazyReference::new(self.core.clone(), definition, rules, imports, cancelled);
                 if request.evaluate {
                     reference.result().await?;
                 }
@@ -48,7 +53,7 @@ impl Bridge {
                 let frontend = self.core.solver.shared.options.frontends.get(name)?;
                 let evaluate = request.evaluate;
                 let bridge: Arc<dyn LlbBridge> =
-                    Arc::new(Self::new(self.core.clone(), self.cancelled.clone()));
+                    Arc::new(Self::new(self.core.clone(), rules, self.cancelled.clone()));
                 let request = SolveRequest { definition: None, ..request };
                 let result = frontend.solve(bridge, request).await?;
                 if evaluate {
@@ -81,7 +86,7 @@ impl LlbBridge for Bridge {
         request: MetaRequest,
     ) -> Result<(SourceOp, MetaResponse), BridgeError> {
         tokio::select! {
-            result = resolve_source(&self.core, source, request) => result,
+            result = resolve_source(&self.core, &self.rules, source, request) => result,
             () = self.cancelled.cancelled() => Err(cancelled()),
         }
     }

@@ -22,6 +22,7 @@ use crate::export::{ExportPlan, run_exporters};
 use crate::exporting::{CacheExportPlan, write_caches};
 use crate::importing::BuildImports;
 use crate::inline::ResultKeys;
+use crate::policy::BuildPolicy;
 use crate::step::Step;
 use crate::verify::check_platforms;
 use crate::warnings::Warnings;
@@ -46,6 +47,8 @@ pub(crate) struct BuildCore {
     pub(crate) layers: Arc<EarlyLayers>,
     /// What its steps may do.
     pub(crate) entitlements: Entitlements,
+    /// What its sources may be.
+    pub(crate) policy: BuildPolicy,
     /// Platforms that its result is to be for.
     pub(crate) platforms: Vec<String>,
     /// Whose defaults exporters have.
@@ -65,7 +68,8 @@ pub(crate) struct BuildCore {
 impl Build {
     pub(crate) fn new(core: Arc<BuildCore>) -> Self {
         let cancelled = CancellationToken::new();
-        let bridge = Arc::new(Bridge::new(core.clone(), cancelled.clone()));
+        let rules = core.policy.rules.clone();
+        let bridge = Arc::new(Bridge::new(core.clone(), rules, cancelled.clone()));
         Self { core, bridge, cancelled }
     }
 

@@ -7,7 +7,6 @@ const MISSING_LLB: &[&str] = &[
     "source.git",
     "source.http",
     "soruce.http",
-    "source.policy",
     "exec.meta.network.proxy",
     "exec.meta.cdi",
     "exec.meta.security.devices",

@@ -20,6 +20,7 @@ mod inline;
 mod load;
 mod metadata;
 mod nested;
+mod policy;
 mod reference;
 mod results;
 mod solver;

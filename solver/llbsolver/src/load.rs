@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use buildkit_errdefs::{Classify as _, Kind};
+use buildkit_errdefs::{Classify, Kind};
 use buildkit_frontend::BridgeError;
 use buildkit_solver::{Edge, Graph, VertexId};
-use buildkit_solver_llbsolver_ops::{LlbDomain, LoadOptions, Loaded, OpSpec};
+use buildkit_solver_llbsolver_ops::{DecodedDefinition, LlbDomain, LoadOptions, OpSpec};
 use buildkit_solver_pb::map::MapEntry as _;
 use buildkit_solver_pb::{self as pb, Definition, Location};
+use buildkit_sourcepolicy::Engine;
 use buildkit_util_appcontext as tasks;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_grpcerrors::RemoteError;
 
 use crate::build::BuildCore;
+use crate::policy::{apply, doing};
+
+/// What was attempted when a definition is refused.
+const FAILED: &str = "failed to load LLB";
 
 /// A definition, ready to be solved.
 pub(crate) struct LoadedGraph {
@@ -51,30 +56,58 @@ impl Sources {
     }
 }
 
-/// Checks a definition against what the daemon can do and the build may do. `depth` is how deep it is
-/// nested in build ops.
+/// Checks a definition against what the daemon can do and the build may do, its sources against `rules` and the
+/// decisions of the client. `depth` is how deep it is nested in build ops.
 pub(crate) async fn load(
     core: &Arc<BuildCore>,
     definition: &Arc<Definition>,
     depth: u32,
+    rules: &Engine,
 ) -> Result<LoadedGraph, BridgeError> {
+    let mut decoded = None;
+    if core.policy.applies(rules) {
+        let definition = definition.clone();
+        let mut ops = blocking(move || decode(&definition)).await?;
+        apply(core, rules, &mut ops).await.map_err(|error| doing(FAILED, error))?;
+        decoded = Some(ops);
+    }
     let (core, definition) = (core.clone(), definition.clone());
-    // Hashing and checking a large definition takes a while and never waits.
-    tasks::spawn_blocking(move || load_now(&core, &definition, depth))
+    blocking(move || load_now(&core, &definition, decoded, depth)).await
+}
+
+/// Hashing and checking a large definition takes a while and never waits.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BridgeError> + Send + 'static,
+) -> Result<T, BridgeError> {
+    tasks::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(RemoteError::new(Kind::Internal, error.to_string()).into()))
 }
 
-fn load_now(core: &BuildCore, definition: &Definition, depth: u32) -> Result<LoadedGraph, BridgeError> {
+fn refused<E: Classify>(error: &E) -> BridgeError {
+    RemoteError::new(error.kind(), format!("{FAILED}: {error}")).into()
+}
+
+fn decode(definition: &Definition) -> Result<DecodedDefinition, BridgeError> {
+    DecodedDefinition::decode(definition.clone()).map_err(|error| refused(&error))
+}
+
+/// `decoded` is the definition with its sources as they are to be, if that is decided already.
+fn load_now(
+    core: &BuildCore,
+    definition: &Definition,
+    decoded: Option<DecodedDefinition>,
+    depth: u32,
+) -> Result<LoadedGraph, BridgeError> {
     let options = &core.solver.shared.options;
-    let refused = |kind: Kind, text: String| {
-        BridgeError::from(RemoteError::new(kind, format!("failed to load LLB: {text}")))
-    };
-    let loaded = Loaded::new(
-        definition.clone(),
-        &LoadOptions { default_platform: &options.default_platform, caps: Some(&options.llb_caps), depth },
-    )
-    .map_err(|error| refused(error.kind(), error.to_string()))?;
+    let decoded = decoded.map_or_else(|| decode(definition), Ok)?;
+    let loaded = decoded
+        .load(&LoadOptions {
+            default_platform: &options.default_platform,
+            caps: Some(&options.llb_caps),
+            depth,
+        })
+        .map_err(|error| refused(&error))?;
     let granted = &core.entitlements;
     for vertex in &loaded.vertices {
         if let OpSpec::Exec(exec) = &vertex.payload.op {
@@ -83,7 +116,7 @@ fn load_now(core: &BuildCore, definition: &Definition, depth: u32) -> Result<Loa
                     exec.op.network() == pb::NetMode::Host,
                     exec.op.security() == pb::SecurityMode::Insecure,
                 )
-                .map_err(|error| refused(error.kind(), error.to_string()))?;
+                .map_err(|error| refused(&error))?;
         }
     }
     // Steps that ignore the cache start with empty cache directories.

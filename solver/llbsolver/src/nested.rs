@@ -29,7 +29,8 @@ impl Nested {
 impl NestedBuilds for Nested {
     async fn solve(&self, definition: Definition, depth: u32) -> Result<Tree, BridgeError> {
         let core = self.build.get().and_then(Weak::upgrade).ok_or_else(cancelled)?;
-        let LoadedGraph { graph, root, sources } = load(&core, &Arc::new(definition), depth).await?;
+        let LoadedGraph { graph, root, sources } =
+            load(&core, &Arc::new(definition), depth, &core.policy.rules).await?;
         let result =
             core.job.build(&graph, root).await.map_err(|error| to_bridge_error(&error, Some(&sources)))?;
         Ok(result.output)

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use buildkit_cache::ImmutableRef;
 use buildkit_frontend::{BridgeError, Reference};
 use buildkit_solver_pb::Definition;
+use buildkit_sourcepolicy::Engine;
 use futures::future::join_all;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,8 @@ use crate::load::{LoadedGraph, load};
 pub(crate) struct LazyReference {
     core: Arc<BuildCore>,
     definition: Arc<Definition>,
+    /// Rules about its sources.
+    rules: Engine,
     /// Caches that are looked into.
     imports: Vec<Arc<WantedImport>>,
     /// All who ask share one solve; if the one who runs it leaves, the next takes it over.
@@ -28,14 +31,15 @@ impl LazyReference {
     pub(crate) fn new(
         core: Arc<BuildCore>,
         definition: Definition,
+        rules: Engine,
         imports: Vec<Arc<WantedImport>>,
         cancelled: CancellationToken,
     ) -> Self {
-        Self { core, definition: Arc::new(definition), imports, result: OnceCell::new(), cancelled }
+        Self { core, definition: Arc::new(definition), rules, imports, result: OnceCell::new(), cancelled }
     }
 
     async fn solve(&self) -> Result<Option<ImmutableRef>, BridgeError> {
-        let LoadedGraph { graph, root, sources } = load(&self.core, &self.definition, 0).await?;
+        let LoadedGraph { graph, root, sources } = load(&self.core, &self.definition, 0, &self.rules).await?;
         join_all(self.imports.iter().map(|import| import.open(&self.core))).await;
         let result = self
             .core

@@ -9,6 +9,7 @@ use buildkit_session::{SessionGroup, SessionManager};
 use buildkit_solver::{JobId, Solver};
 use buildkit_solver_llbsolver_ops::{EarlyLayers, JobContext, LlbDomain};
 use buildkit_solver_pb as pb;
+use buildkit_sourcepolicy_pb::Policy;
 use buildkit_util_apicaps::CapSet;
 use buildkit_util_entitlements::Entitlements;
 use buildkit_util_grpcerrors::RemoteError;
@@ -22,6 +23,7 @@ use crate::exporting::CacheExportPlan;
 use crate::importing::BuildImports;
 use crate::inline::ResultKeys;
 use crate::nested::Nested;
+use crate::policy::BuildPolicy;
 use crate::{Build, Imports};
 
 /// Who frontends of the daemon run for.
@@ -71,6 +73,10 @@ pub struct BuildOptions {
     pub inline_cache: bool,
     /// Caches that are written when the build is done: kinds and options.
     pub cache_exports: Vec<(String, BTreeMap<String, String>)>,
+    /// Rules about its sources.
+    pub source_policy: Option<Policy>,
+    /// Session that decides about its sources, after the rules; empty for none.
+    pub source_policy_session: String,
 }
 
 /// Runs builds. Clones are the same solver.
@@ -93,7 +99,8 @@ impl LlbSolver {
     /// Starts a build.
     ///
     /// # Errors
-    /// When the id is missing or in use, or the client asks for privileges that it cannot have.
+    /// When the id is missing or in use, the client asks for privileges that it cannot have, or its source policy makes
+    /// no sense.
     pub fn begin(&self, build: BuildOptions) -> Result<Build, BridgeError> {
         if build.id.is_empty() {
             return Err(RemoteError::new(Kind::InvalidArgument, "Build has no ref").into());
@@ -101,6 +108,7 @@ impl LlbSolver {
         let options = &self.shared.options;
         let entitlements = Entitlements::granted(&build.entitlements, &options.entitlements)
             .map_err(|error| RemoteError::from_error(&error))?;
+        let policy = BuildPolicy::new(build.source_policy.as_ref(), build.source_policy_session)?;
         let cache_exports = build.cache_exports.iter();
         let cache_exports = cache_exports
             .map(|(kind, attrs)| CacheExportPlan::new(&options.cache_exporters, kind, attrs))
@@ -134,6 +142,7 @@ impl LlbSolver {
             },
             layers,
             entitlements,
+            policy,
             platforms: build.platforms,
             compatibility: build.compatibility,
             imports,

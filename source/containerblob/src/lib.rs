@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use buildkit_cache::CacheManager;
 use buildkit_source::{Error, Identifier, Source, SourceInstance};
+use buildkit_util_reference::Reference;
 use buildkit_util_resolver::Registries;
 
 /// The source of the schemes `docker-image+blob` and `oci-layout+blob`.
@@ -40,5 +41,11 @@ impl Source for BlobSource {
             registries: self.registries.clone(),
             options: identifier::Options::parse(identifier)?,
         }))
+    }
+
+    fn canonical(&self, scheme: &str, reference: &str) -> Option<String> {
+        // What a client calls a store of its own is a name and nothing else.
+        let is_named = scheme == identifier::IMAGE_SCHEME;
+        is_named.then(|| Reference::parse(reference).ok()).flatten().map(|reference| reference.to_string())
     }
 }

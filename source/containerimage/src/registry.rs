@@ -49,6 +49,10 @@ impl Source for RegistrySource {
         };
         Ok(Arc::new(Instance::new(self.cache.clone(), place, options)))
     }
+
+    fn canonical(&self, _scheme: &str, reference: &str) -> Option<String> {
+        Some(Reference::parse(reference).ok()?.to_string())
+    }
 }
 
 struct RegistryPlace {

@@ -6,12 +6,14 @@
 
 use std::time::SystemTime;
 
+use buildkit_solver_pb::{SourceOp, attr, map};
+use buildkit_sourcepolicy_pb::Policy;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_ocispec::Platform;
 use bytes::Bytes;
 
 /// What is wanted to be known of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetaRequest {
     /// Name of the step in the build's progress; empty for a default one.
     pub log_name: String,
@@ -26,6 +28,8 @@ pub struct MetaRequest {
     /// Where the client keeps the layout that an image is in, if that is not said by the source's own
     /// attributes.
     pub layout: Option<LayoutStore>,
+    /// Rules about sources, which hold beside those of the build and are asked first.
+    pub source_policies: Vec<Policy>,
 }
 
 /// A content store of a client.
@@ -103,4 +107,16 @@ pub fn platform_to(platform: &Platform) -> buildkit_solver_pb::Platform {
         os_features: platform.os_features.clone(),
         variant: platform.variant.clone(),
     }
+}
+
+/// An image as graphs name it: of a registry, or of a layout of a client if one is given.
+pub fn image_source(image: &str, layout: Option<&LayoutStore>) -> SourceOp {
+    let Some(LayoutStore { session_id, store_id }) = layout else {
+        return SourceOp { identifier: format!("docker-image://{image}"), attrs: Vec::new() };
+    };
+    let attrs = [(attr::OCI_LAYOUT_SESSION_ID, session_id), (attr::OCI_LAYOUT_STORE_ID, store_id)]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value.clone()));
+    SourceOp { identifier: format!("oci-layout://{image}"), attrs: map::from_map(attrs) }
 }

@@ -24,6 +24,7 @@ impl ImageConfigs {
     ) -> Result<ImageConfig, RemoteError> {
         let key = format!("{name} {request:?}");
         let answer = self.answers.lock().entry(key).or_default().clone();
-        answer.get_or_init(|| client.resolve_image_config(name, request)).await.clone()
+        let ask = || async move { Ok(client.resolve_image_config(name, request).await?) };
+        answer.get_or_init(ask).await.clone()
     }
 }

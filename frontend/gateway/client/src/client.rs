@@ -7,7 +7,7 @@ use buildkit_solver_pb::{Definition, SourceOp};
 use buildkit_solver_result::BuildResult;
 use buildkit_util_grpcerrors::RemoteError;
 
-use crate::{BuildOpts, GatewayRef, ImageConfig, SolveRequest, Warning};
+use crate::{BuildOpts, GatewayRef, ImageConfig, ImageConfigError, SolveRequest, Warning};
 
 /// What a solve gives back, and a frontend returns.
 pub type GatewayResult = BuildResult<Arc<dyn GatewayRef>>;
@@ -38,7 +38,7 @@ pub trait GatewayClient: Send + Sync + 'static {
         &self,
         image: &str,
         request: MetaRequest,
-    ) -> Result<ImageConfig, RemoteError>;
+    ) -> Result<ImageConfig, ImageConfigError>;
 
     /// What is known of a source, which is not fetched. The source of the answer is the one that was asked for,
     /// or the one that takes its place.

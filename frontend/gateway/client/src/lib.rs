@@ -44,4 +44,4 @@ pub use buildkit_util_progress::VertexWarning as Warning;
 pub use client::{BuildFunction, GatewayClient, GatewayResult};
 pub use options::{BuildOpts, WorkerInfo};
 pub use reference::{FileRange, GatewayRef, ReadDir, ReadFile};
-pub use request::{CacheImport, ImageConfig, SolveRequest};
+pub use request::{CacheImport, ImageConfig, ImageConfigError, SolveRequest};

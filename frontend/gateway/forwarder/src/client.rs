@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use buildkit_errdefs::Kind;
+use buildkit_client_llb_sourceresolver::image_source;
 use buildkit_frontend::{BridgeError, FrontendResult, LlbBridge, Reference};
 use buildkit_frontend_gateway_client::{
-    BuildOpts, GatewayClient, GatewayRef, GatewayResult, ImageConfig, MetaRequest, MetaResponse,
-    SolveRequest, Warning,
+    BuildOpts, GatewayClient, GatewayRef, GatewayResult, ImageConfig, ImageConfigError, MetaRequest,
+    MetaResponse, SolveRequest, Warning,
 };
 use buildkit_solver_pb::{Definition, SourceOp};
 use buildkit_util_grpcerrors::RemoteError;
@@ -93,22 +93,12 @@ impl GatewayClient for BridgeClient {
         &self,
         image: &str,
         request: MetaRequest,
-    ) -> Result<ImageConfig, RemoteError> {
-        let scheme = if request.layout.is_some() { "oci-layout" } else { "docker-image" };
-        let wanted = format!("{scheme}://{image}");
-        let source = SourceOp { identifier: wanted.clone(), attrs: Vec::new() };
+    ) -> Result<ImageConfig, ImageConfigError> {
+        let source = image_source(image, request.layout.as_ref());
+        let wanted = source.identifier.clone();
         let request = MetaRequest { no_config: false, ..request };
         let (source, found) = self.resolve_source_meta(source, request).await?;
-        let found = found.image.ok_or_else(|| {
-            let text = format!("ref mutated by policy to non-image: {wanted} -> {}", source.identifier);
-            RemoteError::new(Kind::Unknown, text)
-        })?;
-        let reference = source.identifier.split_once("://").map_or("", |(_, reference)| reference);
-        Ok(ImageConfig {
-            reference: reference.to_owned(),
-            digest: found.digest,
-            config: found.config.unwrap_or_default(),
-        })
+        ImageConfig::of_source(wanted, &source, found)
     }
 
     async fn resolve_source_meta(

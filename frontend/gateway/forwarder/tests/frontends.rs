@@ -269,7 +269,7 @@ async fn images_are_looked_up() {
     assert_eq!((found.digest, found.config), (Digest::sha256("oci-layout://a"), "{}".into()));
     let error = client.resolve_image_config("a/http", MetaRequest::default()).await.expect_err("no image");
     assert_eq!(
-        error.message,
+        error.to_string(),
         "ref mutated by policy to non-image: docker-image://a/http -> https://example.org/file"
     );
 }

@@ -3,11 +3,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use buildkit_client_llb_sourceresolver::{GitMeta, HttpMeta, ImageMeta, platform_of, platform_to};
+use buildkit_client_llb_sourceresolver::{
+    GitMeta, HttpMeta, ImageMeta, image_source, platform_of, platform_to,
+};
 use buildkit_errdefs::Kind;
 use buildkit_frontend_gateway_client::{
-    BuildOpts, CacheImport, GatewayClient, GatewayRef, GatewayResult, ImageConfig, MetaRequest, MetaResponse,
-    SolveRequest, Warning, WorkerInfo,
+    BuildOpts, CacheImport, GatewayClient, GatewayRef, GatewayResult, ImageConfig, ImageConfigError,
+    MetaRequest, MetaResponse, SolveRequest, Warning, WorkerInfo,
 };
 use buildkit_frontend_gateway_pb::{self as pb, caps, results};
 use buildkit_solver_pb::{self as llb, Definition, SourceOp};
@@ -90,6 +92,27 @@ impl GrpcClient {
         })
     }
 
+    /// The configuration of an image by the call that old daemons know.
+    async fn old_image_config(&self, image: &str, request: MetaRequest) -> Result<ImageConfig, RemoteError> {
+        let is_layout = request.layout.is_some();
+        let layout = request.layout.unwrap_or_default();
+        let message = pb::ResolveImageConfigRequest {
+            r#ref: image.to_owned(),
+            platform: request.platform.as_ref().map(platform_to),
+            resolve_mode: request.resolve_mode,
+            log_name: request.log_name,
+            resolver_type: i32::from(is_layout),
+            session_id: layout.session_id,
+            store_id: layout.store_id,
+            source_policies: request.source_policies,
+            ..pb::ResolveImageConfigRequest::default()
+        };
+        let found = answer(self.bridge.clone().resolve_image_config(message).await)?;
+        // Old daemons name no reference.
+        let reference = if found.r#ref.is_empty() { image.to_owned() } else { found.r#ref };
+        Ok(ImageConfig { reference, digest: digest(&found.digest)?, config: found.config })
+    }
+
     /// The image that an old daemon, which knows no other sources, is asked about.
     async fn old_source_meta(
         &self,
@@ -100,7 +123,7 @@ impl GrpcClient {
         else {
             return Ok((source, MetaResponse::default()));
         };
-        let found = self.resolve_image_config(image, request).await?;
+        let found = self.old_image_config(image, request).await?;
         let source =
             SourceOp { identifier: format!("{scheme}://{}", found.reference), attrs: source.attrs.clone() };
         let image = ImageMeta { digest: found.digest, config: Some(found.config) };
@@ -138,6 +161,7 @@ impl GatewayClient for GrpcClient {
             allow_result_array_ref: true,
             cache_imports: request.cache_imports.into_iter().map(import).collect(),
             evaluate: request.evaluate && evaluates,
+            source_policies: request.source_policies,
             ..pb::SolveRequest::default()
         };
         let response = answer(self.bridge.clone().solve(message).await)?;
@@ -163,23 +187,16 @@ impl GatewayClient for GrpcClient {
         &self,
         image: &str,
         request: MetaRequest,
-    ) -> Result<ImageConfig, RemoteError> {
-        let is_layout = request.layout.is_some();
-        let layout = request.layout.unwrap_or_default();
-        let message = pb::ResolveImageConfigRequest {
-            r#ref: image.to_owned(),
-            platform: request.platform.as_ref().map(platform_to),
-            resolve_mode: request.resolve_mode,
-            log_name: request.log_name,
-            resolver_type: i32::from(is_layout),
-            session_id: layout.session_id,
-            store_id: layout.store_id,
-            ..pb::ResolveImageConfigRequest::default()
-        };
-        let found = answer(self.bridge.clone().resolve_image_config(message).await)?;
-        // Old daemons name no reference.
-        let reference = if found.r#ref.is_empty() { image.to_owned() } else { found.r#ref };
-        Ok(ImageConfig { reference, digest: digest(&found.digest)?, config: found.config })
+    ) -> Result<ImageConfig, ImageConfigError> {
+        if !self.supports(caps::SOURCE_META_RESOLVER) {
+            return Ok(self.old_image_config(image, request).await?);
+        }
+        // The call for images cannot say that something else takes the place of one.
+        let source = image_source(image, request.layout.as_ref());
+        let wanted = source.identifier.clone();
+        let request = MetaRequest { no_config: false, layout: None, ..request };
+        let (source, found) = self.resolve_source_meta(source, request).await?;
+        ImageConfig::of_source(wanted, &source, found)
     }
 
     async fn resolve_source_meta(
@@ -196,6 +213,7 @@ impl GatewayClient for GrpcClient {
             platform: request.platform.as_ref().map(platform_to),
             log_name: request.log_name,
             resolve_mode: request.resolve_mode,
+            source_policies: request.source_policies,
             image: Some(pb::ResolveSourceImageRequest {
                 no_config: request.no_config,
                 ..pb::ResolveSourceImageRequest::default()

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod caps;
+pub mod meta;
 pub mod results;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -126,10 +126,10 @@ impl DecodedDefinition {
         Ok(Self { ops, by_digest, metadata })
     }
 
-    /// The source ops by their numbers.
-    pub fn sources(&self) -> impl Iterator<Item = (usize, &pb::SourceOp)> {
-        self.ops.iter().enumerate().filter_map(|(at, op)| match &op.raw.op().op {
-            Some(pb::op::Op::Source(source)) => Some((at, source)),
+    /// The source ops by their numbers, with the platforms that they name.
+    pub fn sources(&self) -> impl Iterator<Item = (usize, &pb::SourceOp, Option<&pb::Platform>)> {
+        self.ops.iter().map(|op| op.raw.op()).enumerate().filter_map(|(at, op)| match &op.op {
+            Some(pb::op::Op::Source(source)) => Some((at, source, op.platform.as_ref())),
             _ => None,
         })
     }

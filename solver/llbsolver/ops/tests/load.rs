@@ -386,7 +386,7 @@ fn a_changed_source_changes_all_above() {
     let a = source("a");
     let above = passthrough_of(&a);
     let mut decoded = DecodedDefinition::decode(definition(&[&a, &above, &last(&above)])).expect("decodes");
-    let found: Vec<_> = decoded.sources().map(|(at, op)| (at, op.identifier.clone())).collect();
+    let found: Vec<_> = decoded.sources().map(|(at, op, _)| (at, op.identifier.clone())).collect();
     assert_eq!(found, [(0, "local://a".to_owned())]);
     let other = pb::SourceOp { identifier: "local://other".to_owned(), attrs: vec![] };
     decoded.set_source(0, &other).expect("a source");

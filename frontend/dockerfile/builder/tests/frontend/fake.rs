@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use buildkit_errdefs::Kind;
 use buildkit_frontend_gateway_client::{
-    BuildOpts, FileRange, GatewayClient, GatewayRef, GatewayResult, ImageConfig, MetaRequest, MetaResponse,
-    ReadDir, ReadFile, RemoteError, SolveRequest, Stat, Warning, WorkerInfo,
+    BuildOpts, FileRange, GatewayClient, GatewayRef, GatewayResult, ImageConfig, ImageConfigError,
+    MetaRequest, MetaResponse, ReadDir, ReadFile, RemoteError, SolveRequest, Stat, Warning, WorkerInfo,
 };
 use buildkit_solver_pb::{Definition, SourceOp, caps};
 use buildkit_util_cachedigest::Digest;
@@ -130,7 +130,7 @@ impl GatewayClient for FakeClient {
         &self,
         image: &str,
         request: MetaRequest,
-    ) -> Result<ImageConfig, RemoteError> {
+    ) -> Result<ImageConfig, ImageConfigError> {
         let platform = match (&request.platform, &request.layout) {
             (Some(it), None) => format!("{}/{}/{}", it.os, it.architecture, it.variant),
             _ => "-".to_owned(),
