@@ -74,7 +74,7 @@ fn records_are_asked_for_in_one_way() {
         (&["ctl", "x"], "must specify one of --pin, --unpin, --delete"),
         (&["ctl", "x", "--pin", "--unpin"], "cannot specify both --pin and --unpin"),
         (&["ctl", "--delete", "--pin", "x"], "cannot specify --delete with --pin or --unpin"),
-        (&["histories", "--format", "{{"], "template"),
+        (&["histories", "--format", "{{"], "Template ends inside of an action"),
     ] {
         let error = String::from_utf8(buildctl(&[&["debug"], args].concat(), b"").stderr).expect("text");
         assert!(error.contains(text), "{args:?}: {error}");
