@@ -6,6 +6,7 @@
 
 mod collect;
 mod convert;
+mod history;
 mod request;
 mod service;
 mod solve;

@@ -3,19 +3,18 @@ use std::time::SystemTime;
 
 use buildkit_api_services_control as api;
 use buildkit_api_services_control::control_server::Control as ControlApi;
-use buildkit_api_services_control::status as wire;
 use buildkit_cache::GcPolicy;
 use buildkit_control_gateway::ActiveBuilds;
 use buildkit_errdefs::Kind;
 use buildkit_session::SessionManager;
 use buildkit_session_grpchijack::SessionStream;
 use buildkit_solver_llbsolver::LlbSolver;
+use buildkit_solver_llbsolver_history::{BuildHistory, TraceParent};
 use buildkit_util_apicaps::CapList;
 use buildkit_util_appcontext as tasks;
 use buildkit_util_grpcerrors::RemoteError;
-use buildkit_util_progress::SkippedSteps;
 use buildkit_worker::WorkerController;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +24,9 @@ use crate::{GarbageCollector, collect, convert};
 
 /// Response header with the daemon's time, for clients whose clock differs.
 const TIMESTAMP_HEADER: &str = "buildkit-current-timestamp";
+
+/// Request header with the span of a client that a call belongs to.
+const TRACE_HEADER: &str = "traceparent";
 
 /// What the service works with.
 pub struct ControlOptions {
@@ -36,6 +38,8 @@ pub struct ControlOptions {
     pub workers: WorkerController,
     /// Builds that clients drive over the bridge service.
     pub builds: ActiveBuilds,
+    /// Records of builds.
+    pub history: BuildHistory,
     /// Capabilities of ops.
     pub llb_caps: CapList,
     /// Capabilities of the bridge.
@@ -158,8 +162,10 @@ impl ControlApi for Control {
         &self,
         request: Request<api::SolveRequest>,
     ) -> Result<Response<api::SolveResponse>, Status> {
+        let parent = request.metadata().get(TRACE_HEADER).and_then(|header| header.to_str().ok());
+        let parent = parent.and_then(TraceParent::parse);
         let response =
-            self.run_solve(request.into_inner()).await.map_err(|error| Status::from(error.error))?;
+            self.run_solve(request.into_inner(), parent).await.map_err(|error| Status::from(error.error))?;
         Ok(Response::new(response))
     }
 
@@ -167,16 +173,7 @@ impl ControlApi for Control {
         &self,
         request: Request<api::StatusRequest>,
     ) -> Result<Response<Self::StatusStream>, Status> {
-        let build = request.into_inner().r#ref;
-        let subscription = self.shared.options.solver.status(&build).await?;
-        let reader = (subscription, SkippedSteps::default());
-        let stream = futures::stream::unfold(reader, |(mut subscription, mut skipped)| async move {
-            let mut status = subscription.next().await?;
-            skipped.complete(&mut status);
-            let messages = futures::stream::iter(wire::to_messages(status).into_iter().map(Ok));
-            Some((messages, (subscription, skipped)))
-        });
-        Ok(with_time(Box::pin(futures::StreamExt::flatten(stream))))
+        Ok(with_time(self.progress_of(&request.into_inner().r#ref).await?))
     }
 
     async fn session(
@@ -220,24 +217,18 @@ impl ControlApi for Control {
         &self,
         request: Request<api::BuildHistoryRequest>,
     ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
-        // No records are kept, so that there are none to tell of; who waits for events goes on waiting.
-        let events: Self::ListenBuildHistoryStream = match request.into_inner().early_exit {
-            true => Box::pin(futures::stream::empty()),
-            false => Box::pin(futures::stream::pending()),
-        };
-        Ok(with_time(events))
+        let events = self.shared.options.history.listen(request.into_inner()).await;
+        let events = events.map_err(|error| RemoteError::from_error(&error))?;
+        let events = events.map(|event| event.map_err(|error| RemoteError::from_error(&error).into()));
+        Ok(with_time(events.boxed()))
     }
 
     async fn update_build_history(
         &self,
         request: Request<api::UpdateBuildHistoryRequest>,
     ) -> Result<Response<api::UpdateBuildHistoryResponse>, Status> {
-        let request = request.into_inner();
-        // Of a build that no record is kept of, everything is written that will be, and nothing is left to delete.
-        if request.delete || request.finalize {
-            return Ok(Response::new(api::UpdateBuildHistoryResponse {}));
-        }
-        let build = request.r#ref;
-        Err(Status::unknown(format!("failed to retrieve ref {build}: file does not exist")))
+        let updated = self.shared.options.history.update(request.into_inner()).await;
+        updated.map_err(|error| RemoteError::from_error(&error))?;
+        Ok(Response::new(api::UpdateBuildHistoryResponse {}))
     }
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use buildkit_api_services_control::{SolveRequest, SolveResponse};
 use buildkit_errdefs::Kind;
+use buildkit_exporter::ExporterInstance;
 use buildkit_frontend::{BridgeError, CacheImport, FrontendResult, SolveRequest as BridgeRequest};
 use buildkit_frontend_gateway::{BridgeForwarder, ForwarderOptions};
-use buildkit_solver_llbsolver::{Build, BuildOptions};
+use buildkit_solver_llbsolver::{Build, BuildOptions, Delivered};
+use buildkit_solver_llbsolver_history::TraceParent;
 use buildkit_util_grpcerrors::RemoteError;
 use tokio::sync::watch;
 
 use crate::service::Control;
-use crate::{convert, request};
+use crate::{convert, history, request};
 
 /// Counts a build for as long as it runs.
 struct Running<'a>(&'a watch::Sender<usize>);
@@ -31,11 +33,15 @@ impl Drop for Running<'_> {
 
 impl Control {
     /// Runs a build to its end. Dropping the future cancels it: so does a client that leaves.
-    pub(crate) async fn run_solve(&self, mut request: SolveRequest) -> Result<SolveResponse, BridgeError> {
+    pub(crate) async fn run_solve(
+        &self,
+        mut request: SolveRequest,
+        parent: Option<TraceParent>,
+    ) -> Result<SolveResponse, BridgeError> {
         let shared = &self.shared;
         let _running = Running::new(&shared.running);
         let result = tokio::select! {
-            result = self.solve_now(&mut request) => result,
+            result = self.solve_now(&mut request, parent) => result,
             () = shared.stop.cancelled() => {
                 Err(RemoteError::new(Kind::Unavailable, "Daemon is shutting down").into())
             }
@@ -44,7 +50,11 @@ impl Control {
         result
     }
 
-    async fn solve_now(&self, request: &mut SolveRequest) -> Result<SolveResponse, BridgeError> {
+    async fn solve_now(
+        &self,
+        request: &mut SolveRequest,
+        parent: Option<TraceParent>,
+    ) -> Result<SolveResponse, BridgeError> {
         let options = &self.shared.options;
         request::modernise(request);
         request::check(request)?;
@@ -77,9 +87,29 @@ impl Control {
                 .map(|list| list.split(',').map(str::to_owned).collect())
                 .unwrap_or_default(),
         })?;
+        // Dropped with this future, it notes that the build was given up.
+        let recording = self.record(&build, request, parent);
+        let delivered = self.deliver(&build, request, exporters).await;
+        let response = match &delivered {
+            Ok(delivered) => Ok(SolveResponse { exporter_response: delivered.response.clone() }),
+            Err(error) => Err(error.clone()),
+        };
+        if let Some(recording) = recording {
+            recording.finish(history::outcome(delivered));
+        }
+        response
+    }
+
+    /// Has the result made and delivers it.
+    async fn deliver(
+        &self,
+        build: &Build,
+        request: &mut SolveRequest,
+        exporters: Vec<Arc<dyn ExporterInstance>>,
+    ) -> Result<Delivered, BridgeError> {
         let is_driven_by_client = request.definition.is_none() && request.frontend.is_empty();
         let result = if is_driven_by_client {
-            self.drive(&build, request).await?
+            self.drive(build, request).await?
         } else {
             build
                 .bridge()
@@ -97,8 +127,7 @@ impl Control {
                 })
                 .await?
         };
-        let exporter_response = build.finish(result, exporters).await?;
-        Ok(SolveResponse { exporter_response })
+        build.finish(result, exporters).await
     }
 
     /// Lets the client drive the build over the bridge service until it returns a result.

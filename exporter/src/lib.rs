@@ -6,5 +6,6 @@ mod port;
 
 pub use compatibility::{CompatibilityError, CompatibilityVersion};
 pub use port::{
-    Error, ExportContext, ExportResult, Exported, Exporter, ExporterInstance, ExporterRegistry, Finalize,
+    Error, ExportContext, ExportResult, Exported, ExportedImage, Exporter, ExporterInstance,
+    ExporterRegistry, Finalize,
 };

@@ -6,7 +6,9 @@ use buildkit_cache::{ImmutableRef, LayerOptions};
 use buildkit_errdefs::{BoxError, Classify, Kind};
 use buildkit_session::SessionManager;
 use buildkit_solver_result::BuildResult;
+use buildkit_util_ocispec::Descriptor;
 use buildkit_util_progress::Writer;
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::CompatibilityVersion;
@@ -73,8 +75,19 @@ impl Classify for Error {
 pub struct Exported {
     /// Keys and values for the client, such as `containerimage.digest`.
     pub response: BTreeMap<String, String>,
+    /// The image that the result became, if it became one.
+    pub image: Option<ExportedImage>,
     /// The second phase, run when all exporters of the build succeeded (a push, for example).
     pub finalize: Option<Box<dyn Finalize>>,
+}
+
+/// An image that an exporter made.
+#[derive(Clone, Debug)]
+pub struct ExportedImage {
+    /// Names the index, or else the manifest.
+    pub descriptor: Descriptor,
+    /// Index, manifests and configurations, so that what was made can be looked at later.
+    pub documents: Vec<Bytes>,
 }
 
 /// The second phase of an export.

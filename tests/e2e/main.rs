@@ -27,6 +27,7 @@ mod faults;
 mod frontends;
 mod graph;
 mod helper;
+mod histories;
 mod hostile;
 mod images;
 mod imports;

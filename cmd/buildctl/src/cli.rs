@@ -226,39 +226,11 @@ pub(crate) enum DebugCommand {
     /// Display internal information
     Info(Format),
     /// Display build events
-    Monitor {
-        /// Show completed builds
-        #[arg(long)]
-        completed: bool,
-        /// Show events for a specific build
-        #[arg(long, default_value = "", hide_default_value = true)]
-        r#ref: String,
-    },
+    Monitor(Monitor),
     /// Display build logs
-    Logs {
-        /// Build to show
-        reference: Option<String>,
-        /// Progress output type
-        #[arg(long, default_value = "auto")]
-        progress: String,
-        /// Show opentelemetry trace
-        #[arg(long)]
-        trace: bool,
-    },
+    Logs(Logs),
     /// Control build records
-    Ctl {
-        /// Build whose record to change
-        reference: Option<String>,
-        /// Pin build so it will not be garbage collected
-        #[arg(long)]
-        pin: bool,
-        /// Unpin build so it will be garbage collected
-        #[arg(long)]
-        unpin: bool,
-        /// Delete build record
-        #[arg(long)]
-        delete: bool,
-    },
+    Ctl(Ctl),
     /// Retrieve a blob from contentstore
     Get {
         /// Digest of the blob
@@ -266,6 +238,43 @@ pub(crate) enum DebugCommand {
     },
     /// List build records
     Histories(Format),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Monitor {
+    /// Show completed builds
+    #[arg(long)]
+    pub(crate) completed: bool,
+    /// Show events for a specific build
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) r#ref: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Build to show
+    pub(crate) reference: Option<String>,
+    /// Progress output type
+    #[arg(long, default_value = "auto")]
+    pub(crate) progress: String,
+    /// Show opentelemetry trace
+    #[arg(long)]
+    pub(crate) trace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ctl {
+    /// Build whose record to change
+    pub(crate) reference: Option<String>,
+    /// Pin build so it will not be garbage collected
+    #[arg(long)]
+    pub(crate) pin: bool,
+    /// Unpin build so it will be garbage collected
+    #[arg(long)]
+    pub(crate) unpin: bool,
+    /// Delete build record
+    #[arg(long)]
+    pub(crate) delete: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod dial_stdio;
 mod disk_usage;
 mod duration;
 mod excerpt;
+mod histories;
 mod missing;
 mod prune;
 mod size;
@@ -105,7 +106,7 @@ fn run(cli: &Cli) -> Result<()> {
             Command::Build(args) => build::run(&cli.global, args).await,
             Command::Du(args) => disk_usage::run(&cli.global, args).await,
             Command::Prune(args) => prune::run(&cli.global, args).await,
-            Command::PruneHistories(_) => missing::history("prune-histories"),
+            Command::PruneHistories(args) => histories::prune(&cli.global, args).await,
             Command::Debug(args) => debug::run(&cli.global, &args.command).await,
             Command::DialStdio => dial_stdio::run(&cli.global).await,
             Command::Completion { shell } => completion::script(shell.as_deref()),

@@ -1,10 +1,5 @@
 use anyhow::{Result, bail};
 
-/// Says that a command needs the daemon's history, which does not exist yet.
-pub(crate) fn history(command: &str) -> Result<()> {
-    service(command, "build history (Control.ListenBuildHistory, Control.UpdateBuildHistory)")
-}
-
 /// Says that a command needs a service that does not exist yet.
 pub(crate) fn service(command: &str, service: &str) -> Result<()> {
     bail!("`{command}` is not implemented yet: it needs the {service}")

@@ -6,6 +6,12 @@ pub(crate) fn json(time: &Timestamp) -> String {
     format!("{date}T{clock}{fraction}Z")
 }
 
+/// Time in UTC to the second, in RFC 3339.
+pub(crate) fn seconds(time: &Timestamp) -> String {
+    let (date, clock, _) = parts(time);
+    format!("{date}T{clock}Z")
+}
+
 /// Time in UTC as Go prints it for people.
 pub(crate) fn text(time: &Timestamp) -> String {
     let (date, clock, fraction) = parts(time);
@@ -34,6 +40,7 @@ mod tests {
         let time = Timestamp { seconds: 1_700_000_000, nanos: 120_000_000 };
         assert_eq!(json(&time), "2023-11-14T22:13:20.12Z");
         assert_eq!(text(&time), "2023-11-14 22:13:20.12 +0000 UTC");
+        assert_eq!(seconds(&time), "2023-11-14T22:13:20Z");
         assert_eq!(json(&Timestamp { seconds: 0, nanos: 0 }), "1970-01-01T00:00:00Z");
     }
 }

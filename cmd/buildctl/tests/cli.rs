@@ -62,11 +62,22 @@ fn exit_codes() {
 
 #[test]
 fn what_is_missing_is_named() {
-    for (args, named) in
-        [(&["debug", "histories"][..], "build history"), (&["debug", "logs", "x"], "build history")]
-    {
-        let error = String::from_utf8(buildctl(args, b"").stderr).expect("text");
-        assert!(error.contains("not implemented yet") && error.contains(named), "{args:?}: {error}");
+    let error = String::from_utf8(buildctl(&["debug", "dump-metadata"], b"").stderr).expect("text");
+    assert!(error.contains("not implemented yet") && error.contains("metadata store"), "{error}");
+}
+
+#[test]
+fn records_are_asked_for_in_one_way() {
+    for (args, text) in [
+        (&["logs"][..], "build ref must be specified"),
+        (&["ctl"], "build ref must be specified"),
+        (&["ctl", "x"], "must specify one of --pin, --unpin, --delete"),
+        (&["ctl", "x", "--pin", "--unpin"], "cannot specify both --pin and --unpin"),
+        (&["ctl", "--delete", "--pin", "x"], "cannot specify --delete with --pin or --unpin"),
+        (&["histories", "--format", "{{"], "Template ends inside of an action"),
+    ] {
+        let error = String::from_utf8(buildctl(&[&["debug"], args].concat(), b"").stderr).expect("text");
+        assert!(error.contains(text), "{args:?}: {error}");
     }
 }
 

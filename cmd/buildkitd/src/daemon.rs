@@ -59,6 +59,7 @@ pub(crate) async fn run(settings: Settings, kinds: WorkerKinds) -> anyhow::Resul
     tracing::info!("stopping server");
     stop.cancel();
     drain(&daemon.control, &second).await;
+    daemon.history.close().await;
     if ended.is_none() {
         // Those who wait for builds are to be told how they ended.
         let _ = tokio::time::timeout(FAREWELL, &mut servers).await;

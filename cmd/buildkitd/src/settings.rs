@@ -365,12 +365,12 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_said_once() {
-        let file = "[otel]\nsocketPath = '/s'\n[history]\nmaxEntries = 3";
+        let file = "provenanceEnvDir = '/p'\n[otel]\nsocketPath = '/s'";
         let settings = settings(&["-cdi-disabled=true", "--profile-cpu=/p"], file).expect("valid");
         assert_eq!(
             settings.warnings,
             [
-                "These settings have no effect in this version: `history.maxEntries`, `otel.socketPath`, \
+                "These settings have no effect in this version: `otel.socketPath`, `provenanceEnvDir`, \
                  `--cdi-disabled`",
                 "The --profile-* flags are about the runtime of Go and have no effect",
             ]

@@ -20,11 +20,12 @@ use buildkit_solver::{Solver, SolverOptions};
 use buildkit_solver_llbsolver::{
     CacheResults, Imports, LlbSolver, LlbSolverOptions, frontend_caps, llb_caps,
 };
+use buildkit_solver_llbsolver_history::{BuildHistory, HistoryOptions, Retention};
 use buildkit_solver_llbsolver_ops::LlbDomain;
 use buildkit_solver_pb::{Platform, caps};
 use buildkit_solver_sledcachestorage::{PersistentKeyStore, PersistentKeyStoreOptions};
 use buildkit_util_appcontext as tasks;
-use buildkit_util_contentutil::ContentStore;
+use buildkit_util_contentutil::{ContentStore, Fallback, LocalStore};
 use buildkit_util_entitlements::Entitlements;
 use buildkit_util_resolver::{KeyPair, Registries, RegistryConfig, RegistryOptions};
 use buildkit_worker::{Worker, WorkerController};
@@ -38,7 +39,8 @@ pub(crate) struct Daemon {
     pub(crate) control: Control,
     pub(crate) gateway: ActiveBuilds,
     pub(crate) workers: WorkerController,
-    /// Blobs of the default worker.
+    pub(crate) history: BuildHistory,
+    /// Blobs of the default worker and of the records of builds.
     pub(crate) content: Arc<dyn ContentStore>,
 }
 
@@ -83,17 +85,45 @@ pub(crate) async fn wire(settings: &Settings, kinds: WorkerKinds) -> anyhow::Res
         entitlements: Entitlements::supported(settings.config.entitlements.as_deref().unwrap_or_default())
             .context("insecure-entitlements")?,
     });
+    let (history, content) = open_history(settings, &worker).await?;
     let gateway = ActiveBuilds::new();
     let control = Control::new(ControlOptions {
         solver,
         sessions,
         workers: workers.clone(),
         builds: gateway.clone(),
+        history: history.clone(),
         llb_caps,
         frontend_caps,
     });
-    let content = worker.cache().content().clone();
-    Ok(Daemon { control, gateway, workers, content })
+    Ok(Daemon { control, gateway, workers, history, content })
+}
+
+/// The records of builds, and the blobs of the worker with theirs behind them.
+async fn open_history(
+    settings: &Settings,
+    worker: &RuncWorker,
+) -> anyhow::Result<(BuildHistory, Arc<dyn ContentStore>)> {
+    let directory = settings.root.join("history");
+    let metadata = worker.metadata().clone();
+    let retention = retention(&settings.config);
+    let open = async move {
+        let content = tasks::spawn_blocking(move || LocalStore::open(directory.join("content"))).await??;
+        let content: Arc<dyn ContentStore> = Arc::new(content);
+        let history = BuildHistory::open(HistoryOptions { metadata, content: content.clone(), retention })?;
+        anyhow::Ok((history, content))
+    };
+    let (history, records) = open.await.context("failed to open the build history")?;
+    let content = Fallback { first: worker.cache().content().clone(), second: records };
+    Ok((history, Arc::new(content)))
+}
+
+/// How long records are kept. What is not set in a section that is there is 0, as in the original.
+fn retention(config: &Config) -> Retention {
+    config.history.as_ref().map_or_else(Retention::default, |history| Retention {
+        max_age: history.max_age.0,
+        max_entries: usize::try_from(history.max_entries).unwrap_or(0),
+    })
 }
 
 /// The frontends that run in the daemon itself.

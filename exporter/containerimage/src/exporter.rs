@@ -147,6 +147,7 @@ impl Instance {
         if !names.is_empty() {
             response.insert(key::NAME.to_owned(), names.clone());
         }
+        let image = Some(committed.exported());
         let mut finalize: Option<Box<dyn Finalize>> = None;
         if self.options.push && !names.is_empty() {
             finalize = Some(Box::new(Push {
@@ -156,6 +157,6 @@ impl Instance {
                 insecure: self.options.insecure,
             }));
         }
-        Ok(Exported { response, finalize })
+        Ok(Exported { response, image, finalize })
     }
 }

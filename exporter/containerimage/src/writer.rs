@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use buildkit_cache::{CacheManager, ImmutableRef, LayerOptions, Pin, RewriteTimes};
 use buildkit_errdefs::Classify;
-use buildkit_exporter::{CompatibilityVersion, Error, ExportContext, ExportResult};
+use buildkit_exporter::{CompatibilityVersion, Error, ExportContext, ExportResult, ExportedImage};
 use buildkit_exporter_containerimage_exptypes::key;
 use buildkit_exporter_util_epoch::Timestamp;
 use buildkit_solver_result::BuildResult;
@@ -60,6 +60,13 @@ impl Committed {
             answer.insert(key::CONFIG_DIGEST.to_owned(), digest.to_string());
         }
         answer
+    }
+
+    /// What is told of the image besides the answer.
+    pub fn exported(&self) -> ExportedImage {
+        let images = self.images.iter().flat_map(|image| [&image.config, &image.manifest]);
+        let documents = images.chain(&self.index).map(|document| document.bytes.clone());
+        ExportedImage { descriptor: self.descriptor.clone(), documents: documents.collect() }
     }
 
     /// What is known of a layer besides what its manifest says of it, such as where it came from.

@@ -143,7 +143,7 @@ impl Instance {
         } else {
             self.fill_store(caller, &committed).await?;
         }
-        Ok(Exported { response, finalize: None })
+        Ok(Exported { response, image: Some(committed.exported()), finalize: None })
     }
 
     async fn send(

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +11,14 @@ use buildkit_util_appcontext as tasks;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_entitlements::Entitlements;
 use buildkit_util_grpcerrors::RemoteError;
+use buildkit_util_progress::Subscription;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::LlbSolver;
 use crate::bridge::Bridge;
-use crate::export::{ExportPlan, run_exporters};
+use crate::export::{Delivered, ExportPlan, run_exporters};
 use crate::exporting::{CacheExportPlan, write_caches};
 use crate::importing::BuildImports;
 use crate::inline::ResultKeys;
@@ -78,6 +78,11 @@ impl Build {
         self.bridge.clone()
     }
 
+    /// Its progress from the beginning. It ends soon after the build is dropped.
+    pub fn progress(&self) -> Subscription {
+        self.core.job.progress().subscribe()
+    }
+
     /// Makes the trees of a result and delivers them; gives back what the exporters say.
     ///
     /// # Errors
@@ -86,7 +91,7 @@ impl Build {
         &self,
         result: FrontendResult,
         exporters: Vec<Arc<dyn ExporterInstance>>,
-    ) -> Result<BTreeMap<String, String>, BridgeError> {
+    ) -> Result<Delivered, BridgeError> {
         let layers = exporters.iter().find_map(|exporter| exporter.layers());
         if let Some(options) = &layers {
             self.core.layers.enable(options.clone());
@@ -117,14 +122,14 @@ impl Build {
             })
             .await?;
         }
-        let mut response = run_exporters(&plan, exporters, &result, &warnings).await?;
-        response.extend(write_caches(&self.core, &result, &self.cancelled).await?);
+        let mut delivered = run_exporters(&plan, exporters, &result, &warnings).await?;
+        delivered.response.extend(write_caches(&self.core, &result, &self.cancelled).await?);
         for (key, value) in &result.metadata {
             if key.starts_with("frontend.") {
-                response.insert(key.clone(), String::from_utf8_lossy(value).into_owned());
+                delivered.response.insert(key.clone(), String::from_utf8_lossy(value).into_owned());
             }
         }
-        Ok(response)
+        Ok(delivered)
     }
 }
 

@@ -66,15 +66,30 @@ impl BuildProgress {
         }
     }
 
-    /// Reads the progress of a build from its beginning.
+    /// Forgets a build that ended.
+    pub(crate) fn forget(&self, id: &str) {
+        let mut state = self.inner.state.lock();
+        let before = state.ended.len();
+        state.ended.retain(|(ended, _)| ended != id);
+        if state.ended.len() < before {
+            state.buses.remove(id);
+        }
+    }
+
+    /// Reads the progress of a build from its beginning, if there is such a build.
+    pub(crate) fn find(&self, id: &str) -> Option<Subscription> {
+        self.inner.state.lock().buses.get(id).map(Bus::subscribe)
+    }
+
+    /// Reads the progress of a build from its beginning; waits a little for the build to start.
     pub(crate) async fn subscribe(&self, id: &str) -> Result<Subscription, RemoteError> {
         let find = async {
             loop {
                 let changed = self.inner.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if let Some(bus) = self.inner.state.lock().buses.get(id) {
-                    return bus.subscribe();
+                if let Some(found) = self.find(id) {
+                    return found;
                 }
                 changed.await;
             }
@@ -121,6 +136,13 @@ mod tests {
         let mut reader = progress.subscribe("huge").await.expect("the last one");
         assert_eq!(reader.next().await.expect("a log").logs.len(), 1);
         assert!(reader.next().await.is_none());
+        // What runs is not forgotten.
+        progress.start("runs", Bus::new());
+        for id in ["runs", "huge", "nobody"] {
+            progress.forget(id);
+        }
+        assert!(progress.find("runs").is_some() && progress.find("huge").is_none());
+        progress.end("runs");
         // Of a build that was never there nothing is kept.
         progress.end("nobody");
         assert_eq!((kept(), progress.inner.state.lock().ended.len()), (1, 1));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buildkit_exporter::{
-    CompatibilityVersion, Error as ExportError, ExportContext, ExportResult, Exported, ExporterInstance,
+    CompatibilityVersion, Error as ExportError, ExportContext, ExportResult, Exported, ExportedImage,
+    ExporterInstance,
 };
 use buildkit_frontend::BridgeError;
 use buildkit_session::SessionManager;
@@ -26,6 +27,15 @@ pub(crate) struct ExportPlan {
     pub(crate) compatibility: CompatibilityVersion,
 }
 
+/// What a build delivered.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// What exporters answered.
+    pub response: BTreeMap<String, String>,
+    /// Images that exporters made, by the exporters' positions.
+    pub images: BTreeMap<usize, ExportedImage>,
+}
+
 /// Runs all exporters side by side, and what is left to do of each once all have succeeded. Warnings
 /// stand at the first of them.
 pub(crate) async fn run_exporters(
@@ -33,7 +43,7 @@ pub(crate) async fn run_exporters(
     exporters: Vec<Arc<dyn ExporterInstance>>,
     result: &ExportResult,
     warnings: &[String],
-) -> Result<BTreeMap<String, String>, BridgeError> {
+) -> Result<Delivered, BridgeError> {
     let exports = exporters.iter().enumerate().map(|(index, exporter)| async move {
         let vertex = step(plan, index, exporter.description());
         let cx = context(plan, &vertex);
@@ -56,10 +66,11 @@ pub(crate) async fn run_exporters(
             })
             .await?;
     }
-    let mut response = BTreeMap::new();
+    let mut delivered = Delivered::default();
     let mut finalizers = Vec::new();
     for (index, (exporter, exported)) in exporters.iter().zip(exported).enumerate() {
-        response.extend(exported.response);
+        delivered.response.extend(exported.response);
+        delivered.images.extend(exported.image.map(|image| (index, image)));
         if let Some(finalize) = exported.finalize {
             let vertex = step(plan, index, exporter.description());
             finalizers.push(async move {
@@ -69,9 +80,9 @@ pub(crate) async fn run_exporters(
         }
     }
     for part in try_join_all(finalizers).await? {
-        response.extend(part);
+        delivered.response.extend(part);
     }
-    Ok(response)
+    Ok(delivered)
 }
 
 fn warn(progress: &Writer, warnings: &[String]) {

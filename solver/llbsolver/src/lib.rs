@@ -30,6 +30,7 @@ mod warnings;
 
 pub use build::Build;
 pub use caps::{frontend_caps, llb_caps};
+pub use export::Delivered;
 pub use imports::Imports;
 pub use results::CacheResults;
 pub use solver::{BuildOptions, LlbSolver, LlbSolverOptions};

@@ -164,6 +164,16 @@ impl LlbSolver {
         released.map_err(|error| to_bridge_error(&error, None))
     }
 
+    /// Reads the progress of a build that runs, or that ended not long ago, from its beginning.
+    pub fn known_status(&self, id: &str) -> Option<Subscription> {
+        self.shared.progress.find(id)
+    }
+
+    /// Forgets the progress of a build that ended: it is kept elsewhere.
+    pub fn forget_status(&self, id: &str) {
+        self.shared.progress.forget(id);
+    }
+
     /// Reads the progress of a build from its beginning; waits a little for one that has not started.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! the bytes of a blob as a stream, such as a registry; [`fetch`] brings them into a store.
 #![forbid(unsafe_code)]
 
+mod fallback;
 mod file;
 mod layout;
 mod local;
@@ -14,6 +15,7 @@ mod provider;
 #[cfg(feature = "test-util")]
 pub mod testsuite;
 
+pub use fallback::Fallback;
 pub use layout::LayoutStore;
 pub use local::LocalStore;
 pub use memory::MemoryStore;

@@ -1,12 +1,15 @@
+mod ctl;
 mod dump_llb;
 mod get;
 mod info;
+mod logs;
+mod monitor;
 mod workers;
 
 use anyhow::Result;
 
 use crate::cli::{DebugCommand, Global};
-use crate::missing;
+use crate::{histories, missing};
 
 pub(crate) async fn run(global: &Global, command: &DebugCommand) -> Result<()> {
     match command {
@@ -16,10 +19,10 @@ pub(crate) async fn run(global: &Global, command: &DebugCommand) -> Result<()> {
         DebugCommand::DumpMetadata { .. } => {
             missing::service("debug dump-metadata", "offline reader of the metadata store")
         }
-        DebugCommand::Monitor { .. } => missing::history("debug monitor"),
-        DebugCommand::Logs { .. } => missing::history("debug logs"),
-        DebugCommand::Ctl { .. } => missing::history("debug ctl"),
-        DebugCommand::Histories(_) => missing::history("debug histories"),
+        DebugCommand::Monitor(args) => monitor::run(global, args).await,
+        DebugCommand::Logs(args) => logs::run(global, args).await,
+        DebugCommand::Ctl(args) => ctl::run(global, args).await,
+        DebugCommand::Histories(args) => histories::list(global, args).await,
         DebugCommand::Get { digest } => get::run(global, digest.as_deref()).await,
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Data {
     List(Vec<Data>),
     /// Fields with the names that templates use and those that JSON has.
     Struct(Vec<(&'static str, &'static str, Data)>),
+    /// As a structure, but JSON leaves out what is empty: a message of protobuf.
+    Message(Vec<(&'static str, &'static str, Data)>),
     /// Sorted by key.
     Map(Vec<(String, Data)>),
 }
@@ -33,7 +35,7 @@ impl Data {
     /// A field of a structure or the value of a key.
     pub(super) fn field(&self, name: &str) -> Result<&Self> {
         match self {
-            Self::Struct(fields) => fields
+            Self::Struct(fields) | Self::Message(fields) => fields
                 .iter()
                 .find(|(known, _, _)| *known == name)
                 .map(|(_, _, value)| value)
@@ -63,7 +65,7 @@ impl Data {
             Self::Null | Self::Missing => false,
             Self::Bool(value) => *value,
             Self::Int(value) => *value != 0,
-            Self::Struct(_) => true,
+            Self::Struct(_) | Self::Message(_) => true,
             other => other.length().is_ok_and(|length| length > 0),
         }
     }
@@ -76,7 +78,7 @@ impl Data {
             Self::Int(_) => "int64",
             Self::Text(_) => "string",
             Self::List(_) | Self::NoList => "[]interface {}",
-            Self::Struct(_) => "struct",
+            Self::Struct(_) | Self::Message(_) => "struct",
             Self::Map(_) => "map[string]interface {}",
         }
     }
@@ -100,6 +102,10 @@ impl Data {
             Self::List(items) => list(['[', ']'], &mut items.iter().map(|item| (None, item))),
             Self::Struct(fields) => {
                 list(['{', '}'], &mut fields.iter().map(|(_, name, value)| (Some(*name), value)))
+            }
+            Self::Message(fields) => {
+                let mut fields = fields.iter().filter(|(_, _, value)| value.is_true());
+                list(['{', '}'], &mut fields.by_ref().map(|(_, name, value)| (Some(*name), value)))
             }
             Self::Map(entries) => {
                 list(['{', '}'], &mut entries.iter().map(|(key, value)| (Some(key.as_str()), value)))
@@ -135,7 +141,7 @@ impl Data {
                 let items: Vec<String> = items.iter().map(|item| item.each(names, leaf)).collect();
                 format!("[{}]", items.join(" "))
             }
-            Self::Struct(fields) => {
+            Self::Struct(fields) | Self::Message(fields) => {
                 let field = |(name, _, value): &(&str, &str, Self)| {
                     let value = value.each(names, leaf);
                     if names { format!("{name}:{value}") } else { value }

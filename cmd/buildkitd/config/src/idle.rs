@@ -5,7 +5,6 @@ const IDLE: &[&[&str]] = &[
     &["cache"],
     &["cdi"],
     &["frontend"],
-    &["history"],
     &["otel"],
     &["provenanceEnvDir"],
     &["system", "platformsCacheMaxAge"],
@@ -52,7 +51,8 @@ mod tests {
     fn what_is_set_is_named() {
         let keys = |text: &str| keys(&text.parse().expect("valid"));
         assert_eq!(keys("root = '/r'\n[worker.oci]\ngc = true"), [""; 0]);
-        assert_eq!(keys("[cdi]\n[history]\n[system]"), [""; 0], "an empty section sets nothing");
+        assert_eq!(keys("[cdi]\n[otel]\n[system]"), [""; 0], "an empty section sets nothing");
+        assert_eq!(keys("[history]\nmaxEntries = 3"), [""; 0], "it has a subject");
         assert_eq!(
             keys(
                 "provenanceEnvDir = '/p'\n[cdi]\ndisabled = true\nspecDirs = ['/s']\n[worker.oci]\ncniPoolSize = 3"
