@@ -34,6 +34,7 @@ mod lazy;
 mod links;
 mod listeners;
 mod messages;
+mod networks;
 mod privileges;
 mod pulled;
 mod pulls;

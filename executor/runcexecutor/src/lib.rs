@@ -14,4 +14,4 @@ mod process;
 mod tty;
 
 pub use executor::RuncExecutor;
-pub use options::{Networks, Options};
+pub use options::Options;
