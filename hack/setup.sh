@@ -24,6 +24,8 @@ need strace strace
 need nsenter util-linux
 need diff diffutils
 need tar tar
+need iptables iptables
+need /usr/lib/cni/bridge containernetworking-plugins
 # A dynamic busybox is of no use as a root file system.
 if command -v busybox >/dev/null 2>&1 && ldd "$(command -v busybox)" >/dev/null 2>&1; then
 	missing="$missing busybox-static"

@@ -37,6 +37,7 @@ mod lazy;
 mod links;
 mod listeners;
 mod messages;
+mod networks;
 mod policies;
 mod privileges;
 mod pulled;

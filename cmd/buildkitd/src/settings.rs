@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
-use buildkit_cmd_buildkitd_config::{Config, Error as ConfigError, Gc, load, parse_gc_flag};
-use buildkit_util_appdefaults::Defaults;
+use buildkit_cmd_buildkitd_config::{Config, Error as ConfigError, Gc, Network, load, parse_gc_flag};
+use buildkit_util_appdefaults::{BRIDGE_NAME, BRIDGE_SUBNET, CNI_BINARY_DIR, Defaults};
 use buildkit_util_goflags::parse_bool;
 
 use crate::flags::Flags;
@@ -111,6 +111,7 @@ pub(crate) fn resolve(flags: &Flags) -> anyhow::Result<Settings> {
         config.cdi.spec_dirs.clone_from(&flags.cdi_spec_dir);
     }
     apply_oci(flags, &mut config)?;
+    apply_network_defaults(&defaults, &mut config.workers.oci.network);
     let oci_worker =
         Toggle::parse(flags.oci_worker.as_deref(), config.workers.oci.enabled).context("--oci-worker")?;
     let containerd_worker =
@@ -143,9 +144,6 @@ fn idle_flags(flags: &Flags) -> impl Iterator<Item = &'static str> {
         ("--otel-socket-path", flags.otel_socket_path.is_some()),
         ("--cdi-disabled", flags.cdi_disabled.is_some()),
         ("--cdi-spec-dir", !flags.cdi_spec_dir.is_empty()),
-        ("--oci-cni-config-path", flags.oci_cni_config_path.is_some()),
-        ("--oci-cni-binary-dir", flags.oci_cni_binary_dir.is_some()),
-        ("--oci-cni-pool-size", flags.oci_cni_pool_size.is_some()),
     ];
     given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name)
 }
@@ -197,6 +195,22 @@ fn apply_oci(flags: &Flags, config: &mut Config) -> anyhow::Result<()> {
             (reserved_space, max_used_space, min_free_space);
     }
     Ok(())
+}
+
+/// What is not set is the original's.
+fn apply_network_defaults(defaults: &Defaults, network: &mut Network) {
+    if network.cni_config_path.is_empty() {
+        network.cni_config_path = defaults.config_dir.join("cni.json").to_string_lossy().into_owned();
+    }
+    for (place, default) in [
+        (&mut network.cni_binary_path, CNI_BINARY_DIR),
+        (&mut network.bridge_name, BRIDGE_NAME),
+        (&mut network.bridge_subnet, BRIDGE_SUBNET),
+    ] {
+        if place.is_empty() {
+            default.clone_into(place);
+        }
+    }
 }
 
 fn set(place: &mut String, flag: Option<&String>) {
@@ -338,6 +352,36 @@ mod tests {
         assert_eq!((settings.oci_worker, settings.containerd_worker), (Toggle::Auto, Toggle::Off));
         assert_eq!(settings.root, std::path::Path::new("/b"));
         assert_eq!(settings.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn networks_have_defaults_which_the_file_and_flags_replace() {
+        let network =
+            |args: &[&str], file: &str| settings(args, file).expect("valid").config.workers.oci.network;
+        let default = network(&[], "");
+        assert_eq!((&*default.mode, default.cni_pool_size), ("", 0));
+        assert_eq!((&*default.bridge_name, &*default.bridge_subnet), ("buildkit0", "10.10.0.0/16"));
+        assert_eq!(default.cni_config_path, "/etc/buildkit/cni.json");
+        assert_eq!(default.cni_binary_path, "/opt/cni/bin");
+        let file = "[worker.oci]\nnetworkMode = 'cni'\ncniConfigPath = '/c'\ncniBinaryPath = '/b'\ncniPoolSize = 3\n\
+                    bridgeName = 'br7'\nbridgeSubnet = '10.7.0.0/24'";
+        let of_file = network(&[], file);
+        assert_eq!(
+            (&*of_file.mode, &*of_file.cni_config_path, &*of_file.cni_binary_path),
+            ("cni", "/c", "/b")
+        );
+        assert_eq!((&*of_file.bridge_name, &*of_file.bridge_subnet), ("br7", "10.7.0.0/24"));
+        assert_eq!(of_file.cni_pool_size, 3);
+        let args = [
+            "--oci-worker-net=bridge",
+            "--oci-cni-config-path=/d",
+            "--oci-cni-binary-dir=/e",
+            "--oci-cni-pool-size=4",
+        ];
+        let of_flags = network(&args, file);
+        assert_eq!((&*of_flags.mode, of_flags.cni_pool_size), ("bridge", 4));
+        assert_eq!((&*of_flags.cni_config_path, &*of_flags.cni_binary_path), ("/d", "/e"));
+        assert!(settings(&args, file).expect("valid").warnings.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Puts the daemon together: the one place that names implementations.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +9,7 @@ use buildkit_cache::GcPolicy;
 use buildkit_cache::gc::{self, Limits};
 use buildkit_cache_remotecache::{LocalCache, RegistryCache};
 use buildkit_client_llb_sourceresolver::platform_of;
-use buildkit_cmd_buildkitd_config::{Config, DiskSpace, Gc};
+use buildkit_cmd_buildkitd_config::{Config, DiskSpace, Gc, Network};
 use buildkit_control::{Control, ControlOptions};
 use buildkit_control_gateway::ActiveBuilds;
 use buildkit_executor_oci::DnsConfig;
@@ -27,6 +28,9 @@ use buildkit_solver_sledcachestorage::{PersistentKeyStore, PersistentKeyStoreOpt
 use buildkit_util_appcontext as tasks;
 use buildkit_util_contentutil::{ContentStore, Fallback, LocalStore};
 use buildkit_util_entitlements::Entitlements;
+use buildkit_util_goflags::parse_bool;
+use buildkit_util_network_cniprovider::{BridgeOptions, CniOptions};
+use buildkit_util_network_netproviders::NetworkOptions;
 use buildkit_util_resolver::{KeyPair, Registries, RegistryConfig, RegistryOptions};
 use buildkit_worker::{Worker, WorkerController};
 use buildkit_worker_runc::{RuncWorker, RuncWorkerOptions};
@@ -171,12 +175,6 @@ async fn open_worker(
     if !oci.proxy_snapshotter_path.is_empty() {
         bail!("Proxy snapshotters are not implemented by this daemon");
     }
-    if !matches!(oci.network.mode.as_str(), "" | "auto" | "host") {
-        tracing::warn!(
-            mode = oci.network.mode,
-            "This network mode is not implemented yet, containers that name no network get the host's"
-        );
-    }
     let platforms = if oci.platforms.is_empty() {
         supported_platforms()
     } else {
@@ -192,6 +190,7 @@ async fn open_worker(
         binary: oci.binary.clone(),
         cgroup_parent: oci.default_cgroup_parent.clone(),
         apparmor_profile: oci.apparmor_profile.clone(),
+        network: network(&oci.network, &settings.root),
         dns: DnsConfig {
             nameservers: dns.nameservers,
             options: dns.options,
@@ -203,6 +202,26 @@ async fn open_worker(
         probe: probe_command(),
     };
     Ok(buildkit_worker_runc::open(options).await?)
+}
+
+/// Which networks containers have.
+fn network(config: &Network, root: &Path) -> NetworkOptions {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let bridge_auto = std::env::var("BUILDKIT_NETWORK_BRIDGE_AUTO").unwrap_or_default();
+    NetworkOptions {
+        mode: config.mode.clone(),
+        bridge_auto: parse_bool(&bridge_auto).unwrap_or(false),
+        cni: CniOptions {
+            pool_size: usize::try_from(config.cni_pool_size).unwrap_or(0),
+            init_lock: set("BUILDKIT_CNI_INIT_LOCK_PATH").map(Into::into),
+            ..CniOptions::new(root.join("net"), &config.cni_config_path, &config.cni_binary_path)
+        },
+        bridge: BridgeOptions {
+            name: config.bridge_name.clone(),
+            subnet: config.bridge_subnet.clone(),
+            search_path: set("PATH").unwrap_or_default(),
+        },
+    }
 }
 
 /// How registries are reached.
@@ -272,7 +291,7 @@ fn parse_platform(text: &str) -> anyhow::Result<Platform> {
 }
 
 /// The rules of the configuration, or the default ones within its limits.
-fn gc_policy(config: &Config, root: &std::path::Path) -> Vec<GcPolicy> {
+fn gc_policy(config: &Config, root: &Path) -> Vec<GcPolicy> {
     let oci = &config.workers.oci.gc;
     if oci.enabled == Some(false) {
         return Vec::new();

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use buildkit_executor::{Error, Executor, Exit, ProcessSpec, RunRequest};
+use buildkit_executor::{Error, Executor, Exit, ProcessSpec, RunRequest, SecurityMode};
 use buildkit_executor_oci::spec::Process;
 use buildkit_executor_oci::{EtcFiles, exec_process, runs_x32};
 use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_util_appcontext::{detach, spawn, spawn_blocking};
+use buildkit_util_network::Namespace;
 use buildkit_util_system::{DEFAULT_PATH_UNIX, Root, lookup_user};
 use fs_err as fs;
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::container::{Container, Places};
 use crate::leftover;
 use crate::log;
-use crate::options::Options;
+use crate::options::{Options, network_of};
 use crate::process::{Contact, Ended, Killer, supervise};
 use crate::version;
 
@@ -57,6 +58,7 @@ struct Running {
     rootfs: PathBuf,
     process: Process,
     cgroup: Cgroup,
+    network: Arc<dyn Namespace>,
 }
 
 impl RuncExecutor {
@@ -156,11 +158,16 @@ impl Inner {
             return Err(Error::Cancelled);
         }
         let ProcessSpec { meta, io, resize, signals } = process;
-        let network = self.options.networks.of(meta.network).namespace(&meta.hostname).await;
-        let network = network.map_err(|error| Error::Other {
+        let network = tokio::select! {
+            network = network_of(&self.options.networks, meta.network).namespace(&meta.hostname) => network,
+            () = cancel.cancelled() => return Err(Error::Cancelled),
+        };
+        // Given back when the container has ended, also to those that join it.
+        let network: Arc<dyn Namespace> = network.map(Arc::from).map_err(|error| Error::Other {
             action: format!("connect the container `{id}`"),
             source: error.into(),
         })?;
+        spoil_if_insecure(&*network, meta.security);
         let (this, owned_id, join, tty) = (self.clone(), id.to_owned(), network.join(), meta.tty);
         let container = blocking("prepare the container", move || {
             let Self { options, places, etc, hierarchies, .. } = &*this;
@@ -175,6 +182,7 @@ impl Inner {
             rootfs: container.rootfs.clone(),
             process: container.process.clone(),
             cgroup: container.cgroup.clone(),
+            network: network.clone(),
         })));
         let starting = started.map(|started| {
             let pid_file = pid_file.clone();
@@ -211,6 +219,7 @@ impl Inner {
     async fn exec(&self, id: &str, process: ProcessSpec, cancel: CancellationToken) -> Result<Exit, Error> {
         let running = self.wait_until_running(id, &cancel).await?;
         let ProcessSpec { meta, io, resize, signals } = process;
+        spoil_if_insecure(&*running.network, meta.security);
         let number = self.next_exec.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str| running.bundle.join(format!("exec-{number}.{kind}"));
         let (config, pid_file, tty) = (file("json"), file("pid"), meta.tty);
@@ -271,6 +280,13 @@ impl Inner {
                 () = cancel.cancelled() => return Err(Error::Cancelled),
             }
         }
+    }
+}
+
+/// A process with all capabilities can redirect what others would send through the same network later.
+fn spoil_if_insecure(network: &dyn Namespace, security: SecurityMode) {
+    if security == SecurityMode::Insecure {
+        network.spoil();
     }
 }
 

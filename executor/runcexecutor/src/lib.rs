@@ -15,4 +15,4 @@ mod tty;
 mod version;
 
 pub use executor::RuncExecutor;
-pub use options::{Networks, Options};
+pub use options::Options;

@@ -4,36 +4,17 @@ use std::sync::Arc;
 use buildkit_executor::NetMode;
 use buildkit_executor_oci::DnsConfig;
 use buildkit_executor_resources::default_pids_limit;
-use buildkit_util_network::{HostNetwork, NoNetwork, Provider};
+use buildkit_util_network::{Networks, Provider};
 
 /// Names of runtimes that are looked for in `PATH`, the first found wins.
 const COMMANDS: [&str; 2] = ["buildkit-runc", "runc"];
 
-/// Networks by the mode that a request names.
-#[derive(Clone)]
-pub struct Networks {
-    /// For requests that name none.
-    pub default: Arc<dyn Provider>,
-    /// The network of the host.
-    pub host: Arc<dyn Provider>,
-    /// Loopback only.
-    pub none: Arc<dyn Provider>,
-}
-
-impl Default for Networks {
-    /// The network of the host for requests that name none.
-    fn default() -> Self {
-        Self { default: Arc::new(HostNetwork), host: Arc::new(HostNetwork), none: Arc::new(NoNetwork) }
-    }
-}
-
-impl Networks {
-    pub(crate) fn of(&self, mode: NetMode) -> &Arc<dyn Provider> {
-        match mode {
-            NetMode::Default => &self.default,
-            NetMode::Host => &self.host,
-            NetMode::None => &self.none,
-        }
+/// The network that a container asks for.
+pub(crate) fn network_of(networks: &Networks, mode: NetMode) -> &Arc<dyn Provider> {
+    match mode {
+        NetMode::Default => &networks.default,
+        NetMode::Host => &networks.host,
+        NetMode::None => &networks.none,
     }
 }
 

@@ -9,6 +9,9 @@ pub const BRIDGE_NAME: &str = "buildkit0";
 /// Subnet of that bridge.
 pub const BRIDGE_SUBNET: &str = "10.10.0.0/16";
 
+/// Directory of CNI plugins.
+pub const CNI_BINARY_DIR: &str = "/opt/cni/bin";
+
 /// Directories of CDI specifications.
 pub const CDI_SPEC_DIRS: &[&str] = &["/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"];
 

@@ -7,5 +7,6 @@
 mod defaults;
 
 pub use defaults::{
-    BRIDGE_NAME, BRIDGE_SUBNET, CDI_SPEC_DIRS, CONTAINERD_ADDRESS, Defaults, is_user_namespace,
+    BRIDGE_NAME, BRIDGE_SUBNET, CDI_SPEC_DIRS, CNI_BINARY_DIR, CONTAINERD_ADDRESS, Defaults,
+    is_user_namespace,
 };

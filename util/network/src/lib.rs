@@ -4,8 +4,10 @@
 //! [`Join`]. Here are the two providers that need nothing: the network of the host, and none.
 #![forbid(unsafe_code)]
 
+mod networks;
 mod port;
 mod simple;
 
+pub use networks::Networks;
 pub use port::{Error, Join, Namespace, Provider};
 pub use simple::{HostNetwork, NoNetwork};

@@ -36,6 +36,9 @@ impl Classify for Error {
 pub trait Namespace: Send + Sync {
     /// How the container gets into it.
     fn join(&self) -> Join;
+
+    /// Says that a process ran in it that may have changed it, so that no other container gets it.
+    fn spoil(&self) {}
 }
 
 /// Makes networks for containers.
@@ -44,6 +47,10 @@ pub trait Provider: Send + Sync + 'static {
     /// Name, as the worker label `network` shows it.
     fn name(&self) -> &str;
 
-    /// A network for a container of this host name (empty: the default one).
+    /// A network for a container of this host name (empty: the default one). Whoever does not want it any
+    /// more drops the future; nothing of the network is left behind then.
     async fn namespace(&self, hostname: &str) -> Result<Box<dyn Namespace>, Error>;
+
+    /// Takes away everything that it has made, once all containers have ended.
+    async fn close(&self) {}
 }

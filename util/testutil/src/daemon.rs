@@ -23,6 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct DaemonOptions {
     flags: Vec<String>,
     config: String,
+    worker: String,
     env: Vec<(String, String)>,
     disk: Option<(u64, Option<u64>)>,
 }
@@ -39,10 +40,17 @@ impl DaemonOptions {
         self
     }
 
-    /// Adds lines to `buildkitd.toml`. The table `worker.oci` is the harness's.
+    /// Adds lines to `buildkitd.toml`. The table `worker.oci` is the harness's: see [`Self::worker`].
     pub fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
         self.config.push('\n');
+        self
+    }
+
+    /// Adds lines to the table `worker.oci`.
+    pub fn worker(mut self, toml: &str) -> Self {
+        self.worker.push_str(toml);
+        self.worker.push('\n');
         self
     }
 
@@ -67,7 +75,8 @@ impl DaemonOptions {
             tempfile::Builder::new().prefix("buildkit-test-").tempdir().expect("directory of the daemon");
         let cgroup = dir.path().file_name().expect("name of a directory").to_string_lossy().into_owned();
         fs_err::create_dir(dir.path().join("tmp")).expect("directory for temporary files");
-        let config = format!("{}\n[worker.oci]\ndefaultCgroupParent = \"/{cgroup}\"\n", self.config);
+        let Self { config, worker, .. } = &self;
+        let config = format!("{config}\n[worker.oci]\ndefaultCgroupParent = \"/{cgroup}\"\n{worker}");
         fs_err::write(dir.path().join("buildkitd.toml"), config).expect("configuration of the daemon");
         let disk = self.disk.map(|(bytes, files)| SmallDisk::mount(&dir.path().join("root"), bytes, files));
         let mut daemon = TestDaemon { dir, cgroup, options: self, disk, running: None, log: String::new() };

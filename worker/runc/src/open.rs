@@ -26,6 +26,8 @@ use buildkit_source_containerimage::{LayoutSource, RegistrySource};
 use buildkit_source_local::LocalSource;
 use buildkit_util_appcontext as tasks;
 use buildkit_util_contentutil::{ContentStore, LocalStore};
+use buildkit_util_network::Networks;
+use buildkit_util_network_netproviders::{self as netproviders, NetworkOptions};
 use buildkit_util_resolver::Registries;
 use buildkit_worker::{WorkerInfo, label};
 use tokio::sync::Semaphore;
@@ -50,6 +52,8 @@ pub struct RuncWorkerOptions {
     pub cgroup_parent: String,
     /// Profile of AppArmor; empty is none.
     pub apparmor_profile: String,
+    /// Networks of containers.
+    pub network: NetworkOptions,
     /// DNS of containers.
     pub dns: DnsConfig,
     /// Steps that may run at a time; 0 is no limit.
@@ -68,6 +72,15 @@ pub struct RuncWorkerOptions {
 /// # Errors
 /// When a setting makes no sense or a part cannot be opened.
 pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
+    let networks = netproviders::open(options.network.clone()).await.map_err(Error::open("the networks"))?;
+    let opened = open_with(options, networks.clone()).await;
+    if opened.is_err() {
+        networks.close().await;
+    }
+    opened
+}
+
+async fn open_with(options: RuncWorkerOptions, networks: Networks) -> Result<RuncWorker, Error> {
     let (name, root) = snapshotter_name(&options)?;
     fs_err::create_dir_all(&root).map_err(Error::io("the worker's directory"))?;
     let id = worker_id(&root)?;
@@ -83,6 +96,7 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
             vec![options.binary.clone()]
         },
         cgroup_parent: options.cgroup_parent.clone(),
+        networks: networks.clone(),
         dns: options.dns.clone(),
         apparmor_profile: Some(options.apparmor_profile.clone()).filter(|profile| !profile.is_empty()),
         ..RuncOptions::new(root.join("executor"))
@@ -137,11 +151,11 @@ pub async fn open(options: RuncWorkerOptions) -> Result<RuncWorker, Error> {
     });
     let info = WorkerInfo {
         id,
-        labels: labels(name, &options),
+        labels: labels(name, networks.default.name(), &options),
         platforms: options.platforms,
         gc_policy: options.gc_policy,
     };
-    Ok(RuncWorker { info, services, exporters, metadata })
+    Ok(RuncWorker { info, services, exporters, metadata, networks })
 }
 
 type Stores = (Arc<dyn Snapshotter>, Arc<dyn MetadataStore>, Arc<dyn ContentStore>);
@@ -198,13 +212,13 @@ fn worker_id(root: &Path) -> Result<String, Error> {
     Ok(id)
 }
 
-fn labels(snapshotter: &str, options: &RuncWorkerOptions) -> BTreeMap<String, String> {
+fn labels(snapshotter: &str, network: &str, options: &RuncWorkerOptions) -> BTreeMap<String, String> {
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut labels: BTreeMap<String, String> = [
         (label::EXECUTOR, "oci".to_owned()),
         (label::SNAPSHOTTER, snapshotter.to_owned()),
         (label::HOSTNAME, hostname),
-        (label::NETWORK, "host".to_owned()),
+        (label::NETWORK, network.to_owned()),
         (label::OCI_PROCESS_MODE, "sandbox".to_owned()),
         (label::SELINUX_ENABLED, "false".to_owned()),
     ]

@@ -7,10 +7,14 @@ use buildkit_cache_metadata::MetadataStore;
 use buildkit_exporter::ExporterRegistry;
 use buildkit_solver_llbsolver_ops::OpServices;
 use buildkit_util_appcontext as tasks;
+use buildkit_util_network::Networks;
 use buildkit_worker::{Worker, WorkerInfo};
 
 /// How long containers that were ended may take to go.
 const CONTAINERS: Duration = Duration::from_secs(5);
+
+/// How long their networks may take to be taken down.
+const NETWORKS: Duration = Duration::from_secs(10);
 
 /// The OCI worker of a daemon.
 pub struct RuncWorker {
@@ -18,6 +22,7 @@ pub struct RuncWorker {
     pub(crate) services: Arc<OpServices>,
     pub(crate) exporters: ExporterRegistry,
     pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) networks: Networks,
 }
 
 impl RuncWorker {
@@ -51,7 +56,11 @@ impl Worker for RuncWorker {
         if tokio::time::timeout(CONTAINERS, self.services.executor.drain()).await.is_err() {
             tracing::warn!("containers are left behind; the next start removes them");
         }
-        self.services.cache.close().await;
+        let networks = tokio::time::timeout(NETWORKS, self.networks.close());
+        let (networks, ()) = tokio::join!(networks, self.services.cache.close());
+        if networks.is_err() {
+            tracing::warn!("networks of containers are left behind; the next start removes them");
+        }
         let metadata = self.metadata.clone();
         let flushed = tasks::spawn_blocking(move || metadata.flush()).await;
         if let Ok(Err(error)) = flushed {

@@ -8,11 +8,6 @@ const IDLE: &[&[&str]] = &[
     &["otel"],
     &["provenanceEnvDir"],
     &["system", "platformsCacheMaxAge"],
-    &["worker", "oci", "bridgeName"],
-    &["worker", "oci", "bridgeSubnet"],
-    &["worker", "oci", "cniBinaryPath"],
-    &["worker", "oci", "cniConfigPath"],
-    &["worker", "oci", "cniPoolSize"],
     &["worker", "oci", "stargzSnapshotter"],
     &["worker", "oci", "userRemapUnsupported"],
 ];
@@ -55,9 +50,9 @@ mod tests {
         assert_eq!(keys("[history]\nmaxEntries = 3"), [""; 0], "it has a subject");
         assert_eq!(
             keys(
-                "provenanceEnvDir = '/p'\n[cdi]\ndisabled = true\nspecDirs = ['/s']\n[worker.oci]\ncniPoolSize = 3"
+                "provenanceEnvDir = '/p'\n[cdi]\ndisabled = true\nspecDirs = ['/s']\n[worker.oci]\nuserRemapUnsupported = 'x'"
             ),
-            ["cdi.disabled", "cdi.specDirs", "provenanceEnvDir", "worker.oci.cniPoolSize"]
+            ["cdi.disabled", "cdi.specDirs", "provenanceEnvDir", "worker.oci.userRemapUnsupported"]
         );
         assert_eq!(
             keys("[frontend.'gateway.v0']\nenabled = false\n[cache.gha.sign]\ncommand = ['x']"),
