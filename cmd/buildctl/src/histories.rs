@@ -5,11 +5,11 @@ use buildkit_api_services_control::{
     BuildHistoryEvent, BuildHistoryRecord, BuildHistoryRequest, BuildResultInfo, Descriptor, Exporter,
     UpdateBuildHistoryRequest,
 };
+use buildkit_util_tabwriter::{Fill, align};
 use prost_types::Timestamp;
 
 use crate::cli::{Format, Global};
 use crate::connect::connect;
-use crate::table::{Fill, align};
 use crate::template::{Data, Template};
 use crate::time;
 
