@@ -87,6 +87,7 @@ fn a4_06_secrets_are_on_no_disk_after_a_crash() {
     let before = sandbox.daemon.census();
     let dockerfile = "FROM busybox\nENV PATH=/bin\n\
                       RUN --mount=type=secret,id=file --mount=type=secret,id=file,target=/other \
+                      --mount=type=secret,id=value,env=VALUE [ -n \"$VALUE\" ] && \
                       ulimit -c unlimited; cat /run/secrets/file > /dev/null && echo is-running && sleep 600\n";
     let context = Context::new(&sandbox, "context", dockerfile);
     fs_err::write(sandbox.path("secret"), canary("one")).unwrap();
@@ -94,6 +95,8 @@ fn a4_06_secrets_are_on_no_disk_after_a_crash() {
         .build(&sandbox)
         .arg("--secret")
         .arg(format!("id=file,src={}", sandbox.path("secret").display()))
+        .args(["--secret", "id=value,env=CANARY"])
+        .env("CANARY", canary("two"))
         .start();
     client.wait_for_text("is-running\n");
     assert_eq!(files_with_canary(&sandbox.daemon.root()), "", "while the step runs");

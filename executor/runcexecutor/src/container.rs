@@ -11,6 +11,7 @@ use buildkit_executor_oci::{
 use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_snapshot::Mount;
 use buildkit_util_network::Join;
+use buildkit_util_system::mount::{mount_tmpfs, unmount};
 use buildkit_util_system::{Root, User, lookup_user, path};
 use fs_err as fs;
 
@@ -36,6 +37,7 @@ pub(crate) struct Places {
 pub(crate) struct Container {
     pub id: String,
     pub bundle: PathBuf,
+    pub private: Private,
     pub rootfs: PathBuf,
     pub process: Process,
     pub cgroup: Cgroup,
@@ -43,6 +45,54 @@ pub(crate) struct Container {
     stubs: MountStubs,
     recursive_stubs: bool,
     state: PathBuf,
+}
+
+/// Where descriptions of processes are written, which have their environment: the bundle, or a file system in memory
+/// in it, which is unmounted in the end, if that holds secrets.
+#[derive(Debug)]
+pub(crate) struct Private {
+    path: PathBuf,
+    is_mounted: bool,
+}
+
+impl Private {
+    /// The name in a bundle.
+    const NAME: &str = "private";
+
+    fn new(bundle: &Path, has_secrets: bool) -> Result<Self, Error> {
+        if !has_secrets {
+            return Ok(Self { path: bundle.to_owned(), is_mounted: false });
+        }
+        let path = bundle.join(Self::NAME);
+        fs::create_dir(&path).map_err(io("create a directory for secrets"))?;
+        mount_tmpfs(&path, &["mode=0700".to_owned()]).map_err(system("mount a file system for secrets"))?;
+        Ok(Self { path, is_mounted: true })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what the runtime looks for in the bundle under this name.
+    fn write(&self, bundle: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
+        let failed = || io("write the configuration of the container");
+        fs::write(self.path.join(name), content).map_err(failed())?;
+        if self.is_mounted {
+            let target = Path::new(Self::NAME).join(name);
+            fs::os::unix::fs::symlink(target, bundle.join(name)).map_err(failed())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if self.is_mounted
+            && let Err(error) = unmount(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "secrets stay in memory until the next start");
+        }
+    }
 }
 
 /// What is left to know of a container that has ended.
@@ -77,7 +127,10 @@ impl Container {
     ) -> Result<Self, Error> {
         let bundle = places.bundles.join(id);
         fs::create_dir(&bundle).map_err(io(format!("create the bundle of the container `{id}`")))?;
-        let mut unfinished = Unfinished { bundle: Some(bundle.clone()), mounts: None, stubs: None };
+        let mut unfinished =
+            Unfinished { bundle: Some(bundle.clone()), private: None, mounts: None, stubs: None };
+        let private = Private::new(&bundle, meta.has_secret_env)?;
+        let private = unfinished.private.insert(private);
         let mounts = unfinished.mounts.insert(PreparedMounts::new(bundle.join("mounts")));
 
         let rootfs = mounts.root(root)?;
@@ -123,19 +176,19 @@ impl Container {
             action: "encode the configuration".to_owned(),
             source: source.into(),
         })?;
-        fs::write(bundle.join("config.json"), config)
-            .map_err(io("write the configuration of the container"))?;
+        private.write(&bundle, "config.json", &config)?;
 
         if !root.readonly {
             unfinished.stubs = Some(MountStubs::create(&confined, &points, &COVERED));
             make_cwd(&confined, &spec.process.cwd, &points, &user)?;
         }
-        let (mounts, stubs) = unfinished.finish();
+        let (private, mounts, stubs) = unfinished.finish();
         Ok(Self {
             id: id.to_owned(),
             cgroup: Cgroup::new(hierarchies, &spec.linux.cgroups_path),
             process: spec.process,
             bundle,
+            private,
             rootfs,
             mounts,
             stubs,
@@ -164,6 +217,7 @@ impl Container {
         }
         self.stubs.remove(self.recursive_stubs);
         drop(self.mounts);
+        drop(self.private);
         if ended {
             remove_bundle(&self.bundle);
         } else {
@@ -207,15 +261,18 @@ pub(crate) fn remove_bundle(bundle: &Path) {
 /// Takes away what there is of a container whose preparation fails.
 struct Unfinished {
     bundle: Option<PathBuf>,
+    private: Option<Private>,
     mounts: Option<PreparedMounts>,
     stubs: Option<MountStubs>,
 }
 
 impl Unfinished {
-    fn finish(mut self) -> (PreparedMounts, MountStubs) {
+    fn finish(mut self) -> (Private, PreparedMounts, MountStubs) {
+        let nowhere = Private { path: PathBuf::new(), is_mounted: false };
+        let private = self.private.take().unwrap_or(nowhere);
         let mounts = self.mounts.take().unwrap_or_else(|| PreparedMounts::new(PathBuf::new()));
         self.bundle = None;
-        (mounts, self.stubs.take().unwrap_or_default())
+        (private, mounts, self.stubs.take().unwrap_or_default())
     }
 }
 
@@ -225,6 +282,7 @@ impl Drop for Unfinished {
             stubs.remove(true);
         }
         drop(self.mounts.take());
+        drop(self.private.take());
         if let Some(bundle) = self.bundle.take() {
             remove_bundle(&bundle);
         }

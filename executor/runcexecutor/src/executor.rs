@@ -54,6 +54,7 @@ enum Stage {
 /// What processes that join a container need to know of it.
 struct Running {
     bundle: PathBuf,
+    private: PathBuf,
     pid_file: PathBuf,
     rootfs: PathBuf,
     process: Process,
@@ -178,6 +179,7 @@ impl Inner {
         let pid_file = container.pid_file();
         stage.send_replace(Stage::Starting(Arc::new(Running {
             bundle: container.bundle.clone(),
+            private: container.private.path().to_owned(),
             pid_file: pid_file.clone(),
             rootfs: container.rootfs.clone(),
             process: container.process.clone(),
@@ -222,7 +224,9 @@ impl Inner {
         spoil_if_insecure(&*running.network, meta.security);
         let number = self.next_exec.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str| running.bundle.join(format!("exec-{number}.{kind}"));
-        let (config, pid_file, tty) = (file("json"), file("pid"), meta.tty);
+        // It has the environment of the container.
+        let config = running.private.join(format!("exec-{number}.json"));
+        let (pid_file, tty) = (file("pid"), meta.tty);
         let (written, for_spec) = (config.clone(), running.clone());
         blocking("prepare the process", move || {
             let user = if meta.user.is_empty() {
