@@ -6,7 +6,7 @@ use buildkit_frontend_gateway_client::{GatewayClient, ReadFile, RemoteError, Sol
 use buildkit_solver_pb::{Definition, Op, SourceInfo};
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_gopath::{base, dir, join};
-use buildkit_util_patternmatcher::{PatternMatcher, read_all};
+use buildkit_util_patternmatcher::{self as patternmatcher, PatternMatcher, read_all};
 use buildkit_util_progress as progress;
 use bytes::Bytes;
 use prost::Message;
@@ -41,6 +41,12 @@ impl IgnoreFile {
                     None => (false, &*pattern),
                 };
                 let matcher = PatternMatcher::new([pattern]).map_err(failed)?;
+                if pattern.is_empty() {
+                    return Err(invalid(format!(
+                        "failed parsing {}: illegal exclusion pattern: \"!\"",
+                        self.name
+                    )));
+                }
                 let text = String::from_utf8_lossy(line).trim().to_owned();
                 rules.push((is_exception, matcher, IgnoreRule { line: number, text }));
             }

@@ -189,9 +189,8 @@ fn of_text(message: &str) -> Option<String> {
     if let Some(id) = between("unset ssh forward key ", "") {
         return Some(format!("give an agent or a key with --ssh {id}, or remove `required`"));
     }
-    between("", " is not allowed")
-        .or_else(|| between(" ", " is not allowed"))
-        .map(|what| format!("allow it with --allow {what}, and in the configuration of the daemon"))
+    let what = message.strip_suffix(" is not allowed")?.rsplit(char::is_whitespace).next()?;
+    Some(format!("allow it with --allow {what}, and in the configuration of the daemon"))
 }
 
 #[cfg(test)]

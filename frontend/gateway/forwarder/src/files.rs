@@ -50,8 +50,9 @@ pub(crate) fn read_file(root: &Path, path: &str, range: Option<FileRange>) -> Re
     let mut limit = READ_LIMIT + 1;
     if let Some(range) = range {
         limit = limit.min(range.length);
-        // No file is longer than what can be sought.
-        file.seek(SeekFrom::Start(range.offset.min(i64::MAX as u64))).map_err(failed)?;
+        // File systems refuse places that no file of theirs can have.
+        let size = file.metadata().map_err(failed)?.len();
+        file.seek(SeekFrom::Start(range.offset.min(size))).map_err(failed)?;
     }
     let mut data = Vec::new();
     file.take(limit).read_to_end(&mut data).map_err(failed)?;

@@ -140,7 +140,7 @@ async fn a4_04_long_circles_are_told_in_short() {
     let stages =
         lines(0..3000, |n| format!("{padding}FROM scratch AS s{n}\nCOPY --from=s{} /a /", (n + 1) % 3000));
     let error = build_file(stages).await.map(|it| it.metadata).expect_err("a circle");
-    assert_eq!(error.message, "circular dependency detected on stage: s0");
+    assert_eq!(error.message.lines().next(), Some("circular dependency detected on stage: s0"));
     let size: usize = error.details.iter().map(|detail| detail.value.len()).sum();
     assert!(!error.details.is_empty() && size < 8 << 20, "{} details of {size} bytes", error.details.len());
 }
