@@ -254,31 +254,3 @@ fn triggers_run_in_the_stage_that_is_built_upon_them() {
     let context = Context::new(&sandbox, "context", dockerfile).file("app", "app\n");
     assert_eq!(text(&context.export(&sandbox, &[]), "app"), "app\ntrigger\nown\n");
 }
-
-#[test]
-fn directories_that_stages_begin_with_are_told_by_their_content() {
-    let sandbox = Sandbox::new();
-    let dockerfile = "\
-        FROM busybox AS step\n\
-        RUN [\"/bin/busybox\", \"touch\", \"/x\"]\n\
-        FROM busybox AS work\n\
-        WORKDIR /w\n\
-        FROM busybox AS linked\n\
-        COPY --link Dockerfile /\n\
-        RUN [\"/bin/busybox\", \"touch\", \"/y\"]\n\
-        FROM scratch\n\
-        COPY --from=step /x /\n\
-        COPY --from=work /w /w\n\
-        COPY --from=linked /y /\n";
-    let context = Context::new(&sandbox, "context", dockerfile);
-    let cached = || {
-        let text = context.build(&sandbox).run().assert_ok().text();
-        text.lines().filter(|line| line.ends_with(" CACHED")).count()
-    };
-    assert_eq!(cached(), 0);
-    // A new session, in which the directory has no name that the one before knew.
-    assert_eq!(cached(), 7);
-    fs_err::write(sandbox.path("rootfs/added"), "").unwrap();
-    // What is copied is the same again.
-    assert_eq!(cached(), 4);
-}

@@ -272,13 +272,13 @@ impl DecodedDefinition {
             }
             let metadata = metadata.remove(op.sent.as_str()).unwrap_or_default();
             let mut inputs = Vec::with_capacity(edges[at].len());
-            let mut makers = Vec::with_capacity(edges[at].len());
+            let mut names = Vec::with_capacity(edges[at].len());
             for (input, &from) in op.raw.op().inputs.iter().zip(&edges[at]) {
                 let edge = edge(&vertices, &by_id, &ids[from], output_index(input.index)?)?;
-                makers.push(&vertices[by_id[&ids[from]]]);
+                names.push(vertices[by_id[&ids[from]]].name.as_str());
                 inputs.push(edge);
             }
-            let vertex = vertex(VertexId(ids[at].clone()), op.raw, metadata, inputs, &makers, options)?;
+            let vertex = vertex(VertexId(ids[at].clone()), op.raw, metadata, inputs, &names, options)?;
             by_id.insert(ids[at].clone(), vertices.len());
             vertices.push(vertex);
         }
@@ -310,7 +310,7 @@ fn vertex(
     raw: RawOp,
     metadata: pb::OpMetadata,
     inputs: Vec<Edge>,
-    makers: &[&LoadedVertex],
+    names: &[&str],
     options: &LoadOptions<'_>,
 ) -> Result<LoadedVertex> {
     if let Some(caps) = options.caps {
@@ -334,15 +334,13 @@ fn vertex(
         description: pb::map::to_map(metadata.description).into_iter().collect(),
         resources,
         inputs: inputs.len(),
-        local_inputs: (0..makers.len()).filter(|&input| makers[input].payload.op.is_local()).collect(),
         depth: options.depth,
         op,
     };
-    let names: Vec<&str> = makers.iter().map(|maker| maker.name.as_str()).collect();
     Ok(LoadedVertex {
         name: match payload.custom_name() {
             Some(name) => name.to_owned(),
-            None => op_name(&payload.op, &names),
+            None => op_name(&payload.op, names),
         },
         id,
         inputs,

@@ -16,8 +16,6 @@ pub struct TypedVertex {
     pub resources: Option<pb::LinuxResources>,
     /// Number of inputs.
     pub inputs: usize,
-    /// Those that are directories of a client: nothing but their content is the same in another build.
-    pub local_inputs: Vec<usize>,
     /// How deep the definition that it comes from is nested in others.
     pub depth: u32,
 }
@@ -153,11 +151,6 @@ pub struct PassthroughSpec {
 }
 
 impl OpSpec {
-    /// Whether it is a directory of a client.
-    pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Source(source) if source.scheme == "local")
-    }
-
     /// Kind of the op in one word.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -80,14 +80,6 @@ fn input_keys(spec: &ExecSpec, inputs: usize) -> Vec<InputKey> {
         .collect()
 }
 
-/// Whether a process sees all of an input, and nobody says that its content is not to be looked at.
-pub(super) fn shows_all(spec: &ExecSpec, input: usize) -> bool {
-    let mounts =
-        || spec.op.mounts.iter().zip(&spec.mounts).filter(|(_, checked)| checked.input == Some(input));
-    mounts().any(|(mount, _)| path::join(["/", &mount.selector]) == pb::ROOT_MOUNT)
-        && mounts().all(|(mount, _)| mount.content_cache != pb::MountContentCache::Off as i32)
-}
-
 fn contents(paths: Vec<String>) -> Vec<Selector> {
     if paths.iter().any(|path| path.is_empty() || path == "/") {
         return Vec::new();

@@ -80,7 +80,7 @@ impl KeyMap {
 pub fn key_map(vertex: &TypedVertex) -> Option<KeyMap> {
     let plain = |inputs| vec![InputKey::default(); inputs];
     let inputs = vertex.inputs;
-    let mut map = match &vertex.op {
+    Some(match &vertex.op {
         OpSpec::Source(_) => return None,
         OpSpec::Exec(spec) => exec::key(spec, &vertex.platform, inputs),
         OpSpec::File(spec) => file::key(spec, inputs),
@@ -91,25 +91,7 @@ pub fn key_map(vertex: &TypedVertex) -> Option<KeyMap> {
         OpSpec::Passthrough(spec) => {
             KeyMap::new(tagged("passthrough", "Passthrough", &spec.op), plain(inputs))
         }
-    };
-    for &input in &vertex.local_inputs {
-        // Where the original has no content key either, no later build finds what was made of the directory. More
-        // ways to a result do no harm to caches that are shared with it.
-        let Some(key) = map.inputs.get_mut(input).filter(|key| key.content.is_none()) else { continue };
-        if is_key_by_all_content(&vertex.op, input) {
-            key.content = Some(Vec::new());
-        }
-    }
-    Some(map)
-}
-
-/// Whether the content of all of an input can stand for it.
-fn is_key_by_all_content(op: &OpSpec, input: usize) -> bool {
-    match op {
-        OpSpec::Exec(spec) => exec::shows_all(spec, input),
-        OpSpec::File(_) | OpSpec::Merge(_) | OpSpec::Diff(_) | OpSpec::Passthrough(_) => true,
-        OpSpec::Source(_) | OpSpec::Build(_) => false,
-    }
+    })
 }
 
 fn cache_type(kind: &str) -> String {
