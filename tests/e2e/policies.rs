@@ -33,7 +33,7 @@ fn saying(text: &str) -> Image {
 
 /// What a build of an image has, as a graph that takes one file of it.
 fn said(name: &str) -> State {
-    scratch().file(FileActions::from(copy(&image(name).state(), "/said", "/said")))
+    scratch().file(FileActions::from(copy(image(name).state(), "/said", "/said")))
 }
 
 trait WithPolicy {
@@ -159,7 +159,7 @@ fn policies_hold_for_graphs_that_builds_find() {
     let sandbox = Sandbox::new();
     let dir = sandbox.path("graph");
     fs_err::create_dir_all(&dir).expect("a directory");
-    let inner = scratch().file(FileActions::from(copy(&local("other").state(), "/said", "/said")));
+    let inner = scratch().file(FileActions::from(copy(local("other").state(), "/said", "/said")));
     let inner = inner.marshal(&MarshalOptions::new()).expect("a graph").encode_to_vec();
     fs_err::write(dir.join("graph.llb"), inner).expect("a graph");
     let other = Context::new(&sandbox, "other", "").file("said", "found");

@@ -40,13 +40,10 @@ impl IgnoreFile {
                     Some(pattern) => (true, pattern),
                     None => (false, &*pattern),
                 };
-                let matcher = PatternMatcher::new([pattern]).map_err(failed)?;
                 if pattern.is_empty() {
-                    return Err(invalid(format!(
-                        "failed parsing {}: illegal exclusion pattern: \"!\"",
-                        self.name
-                    )));
+                    return Err(failed(patternmatcher::Error::LoneExclusion));
                 }
+                let matcher = PatternMatcher::new([pattern]).map_err(failed)?;
                 let text = String::from_utf8_lossy(line).trim().to_owned();
                 rules.push((is_exception, matcher, IgnoreRule { line: number, text }));
             }

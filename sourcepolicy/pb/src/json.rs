@@ -103,7 +103,8 @@ impl<'a> Node<'a> {
             Some(_) => return self.expected("an object"),
         };
         let is_it = |key: &str| names.iter().any(|name| name.eq_ignore_ascii_case(key));
-        let value = fields.into_iter().flatten().filter(|(key, _)| is_it(key)).map(|(_, value)| value).last();
+        let value =
+            fields.into_iter().flatten().filter(|(key, _)| is_it(key)).map(|(_, value)| value).next_back();
         let name = names.first().copied().unwrap_or_default();
         let at = if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) };
         Ok(Node { at, value: value.filter(|value| !value.is_null()) })

@@ -198,7 +198,13 @@ pub enum Error {
     StopSignalOnWindows,
     /// A word cannot be expanded.
     #[error(transparent)]
-    Expand(#[from] shell::Error),
+    Expand(Box<shell::Error>),
+}
+
+impl From<shell::Error> for Error {
+    fn from(error: shell::Error) -> Self {
+        Self::Expand(Box::new(error))
+    }
 }
 
 impl Error {

@@ -25,7 +25,7 @@ pub enum Error {
     UnterminatedHeredoc,
     /// The word behind `<<` cannot be read.
     #[error(transparent)]
-    HeredocWord(#[from] shell::Error),
+    HeredocWord(Box<shell::Error>),
     /// The word behind `<<` is one with its quotes and several without.
     #[error("internal lexing of heredoc produced inconsistent results: {0}")]
     InconsistentHeredoc(String),
@@ -38,6 +38,12 @@ pub enum Error {
     /// A word of `ENV` or `LABEL` is no pair.
     #[error("Syntax error - can't find = in {}. Must be of the form: name=value", quoted(.0))]
     MissingEquals(String),
+}
+
+impl From<shell::Error> for Error {
+    fn from(error: shell::Error) -> Self {
+        Self::HeredocWord(Box::new(error))
+    }
 }
 
 impl Classify for Error {

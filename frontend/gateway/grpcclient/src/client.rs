@@ -105,7 +105,6 @@ impl GrpcClient {
             session_id: layout.session_id,
             store_id: layout.store_id,
             source_policies: request.source_policies,
-            ..pb::ResolveImageConfigRequest::default()
         };
         let found = answer(self.bridge.clone().resolve_image_config(message).await)?;
         // Old daemons name no reference.
