@@ -211,6 +211,8 @@ fn store(inner: &Inner, build: Recorded, mut log: ProgressLog, outcome: Outcome)
     match outcome.result {
         Ok(delivered) => {
             record.exporter_response = redact::attrs(delivered.response);
+            // Upstream's has at least the provenance of the build there, and clients look into it unasked.
+            let result = record.result.insert(BuildResultInfo::default());
             for (index, image) in delivered.images {
                 for document in &image.documents {
                     // What it is stands in the document that names it.
@@ -222,7 +224,6 @@ fn store(inner: &Inner, build: Recorded, mut log: ProgressLog, outcome: Outcome)
                     size: i64::try_from(image.descriptor.size).unwrap_or(i64::MAX),
                     annotations: image.descriptor.annotations,
                 };
-                let result = record.result.get_or_insert_with(BuildResultInfo::default);
                 result.result_deprecated.get_or_insert_with(|| descriptor.clone());
                 result.results.insert(i64::try_from(index).unwrap_or(i64::MAX), descriptor);
             }
