@@ -15,7 +15,8 @@ use buildkit_util_system::{DEFAULT_PATH_UNIX, Root, lookup_user};
 use fs_err as fs;
 use parking_lot::Mutex;
 use tokio::process::Command;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::{Container, Places};
@@ -23,10 +24,16 @@ use crate::leftover;
 use crate::log;
 use crate::options::{Options, network_of};
 use crate::process::{Contact, Ended, Killer, supervise};
+use crate::program::{Executable, Program};
 use crate::version;
 
 /// How often the file is looked for that says that a container runs.
 const START_POLL: Duration = Duration::from_millis(5);
+/// How many containers start at a time for each processor. A start is work of the processor alone, so that more of
+/// them at once only get into each other's way: each takes a tenth more.
+const STARTS_PER_PROCESSOR: usize = 2;
+/// When a start that hangs no longer keeps others from starting.
+const SLOW_START: Duration = Duration::from_secs(2);
 
 /// Runs containers with the command line of runc. Clones are the same executor.
 #[derive(Clone)]
@@ -36,11 +43,12 @@ pub struct RuncExecutor {
 
 struct Inner {
     options: Options,
-    command: PathBuf,
+    program: Program,
     places: Places,
     etc: EtcFiles,
     hierarchies: Hierarchies,
     running: Mutex<HashMap<String, watch::Receiver<Stage>>>,
+    starts: Arc<Semaphore>,
     next_exec: AtomicU64,
 }
 
@@ -69,13 +77,13 @@ impl RuncExecutor {
     /// [`Error::Invalid`] when no runtime is found; [`Error::Io`] when the directory cannot be used.
     pub async fn open(options: Options) -> Result<Self, Error> {
         let inner = blocking("open the executor", move || Inner::open(options)).await?;
-        version::check(&inner.command);
+        version::check(inner.program.path());
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The runtime that is used.
     pub fn command(&self) -> &Path {
-        &self.inner.command
+        self.inner.program.path()
     }
 }
 
@@ -94,27 +102,31 @@ impl Inner {
         let root = fs::canonicalize(&options.root).map_err(io)?;
         let places =
             Places { bundles: root.join("containers"), state: root.join("state"), x32: runs_x32(&root) };
-        for directory in [&places.bundles, &places.state] {
+        let runtime = root.join("runtime");
+        for directory in [&places.bundles, &places.state, &runtime] {
             fs::create_dir_all(directory).map_err(io)?;
         }
         let hierarchies = Hierarchies::detect().map_err(io)?;
         leftover::clean(&root, &places.bundles, &places.state, &hierarchies)?;
         let etc = EtcFiles::open(&root, options.dns.clone())?;
-        let command = find_command(&options.commands)?;
+        let program = Program::new(find_command(&options.commands)?, &runtime);
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             options,
-            command,
+            program,
             places,
             etc,
             hierarchies,
             running: Mutex::new(HashMap::new()),
+            starts: Arc::new(Semaphore::new(STARTS_PER_PROCESSOR * processors)),
             next_exec: AtomicU64::new(0),
         })
     }
 
     /// The start of a command line. Nothing of this process' environment goes with it.
-    fn command(&self, bundle: &Path, log: &str) -> Command {
-        let mut command = Command::new(&self.command);
+    fn command(&self, executable: &Executable, bundle: &Path, log: &str) -> Command {
+        let mut command = Command::new(&executable.path);
+        command.arg0(self.program.path());
         command.env_clear().env("PATH", DEFAULT_PATH_UNIX).kill_on_drop(true).process_group(0);
         command.arg("--root").arg(&self.places.state);
         command.arg("--log").arg(bundle.join(log)).args(["--log-format", "json"]);
@@ -170,9 +182,15 @@ impl Inner {
         })?;
         spoil_if_insecure(&*network, meta.security);
         let (this, owned_id, join, tty) = (self.clone(), id.to_owned(), network.join(), meta.tty);
-        let container = blocking("prepare the container", move || {
+        // Before the mounts are there, which each start would copy.
+        let place = tokio::select! {
+            place = self.starts.clone().acquire_owned() => place.ok(),
+            () = cancel.cancelled() => return Err(Error::Cancelled),
+        };
+        let (container, executable) = blocking("prepare the container", move || {
             let Self { options, places, etc, hierarchies, .. } = &*this;
             Container::prepare(&owned_id, &root, &mounts, &meta, &join, options, places, etc, hierarchies)
+                .map(|container| (container, this.program.executable()))
         })
         .await?;
 
@@ -186,15 +204,23 @@ impl Inner {
             cgroup: container.cgroup.clone(),
             network: network.clone(),
         })));
-        let starting = started.map(|started| {
+        let starting = {
             let pid_file = pid_file.clone();
             spawn(async move {
-                until_exists(&pid_file).await;
-                // Whoever waited may have left.
-                let _ = started.send(());
+                let runs = until_exists(&pid_file);
+                tokio::pin!(runs);
+                let is_slow = timeout(SLOW_START, &mut runs).await.is_err();
+                drop(place);
+                if let Some(started) = started {
+                    if is_slow {
+                        runs.await;
+                    }
+                    // Whoever waited may have left.
+                    let _ = started.send(());
+                }
             })
-        });
-        let mut command = self.command(&container.bundle, "log");
+        };
+        let mut command = self.command(&executable, &container.bundle, "log");
         command
             .arg("run")
             .arg("--bundle")
@@ -218,7 +244,12 @@ impl Inner {
         .await
     }
 
-    async fn exec(&self, id: &str, process: ProcessSpec, cancel: CancellationToken) -> Result<Exit, Error> {
+    async fn exec(
+        self: Arc<Self>,
+        id: &str,
+        process: ProcessSpec,
+        cancel: CancellationToken,
+    ) -> Result<Exit, Error> {
         let running = self.wait_until_running(id, &cancel).await?;
         let ProcessSpec { meta, io, resize, signals } = process;
         spoil_if_insecure(&*running.network, meta.security);
@@ -227,8 +258,8 @@ impl Inner {
         // It has the environment of the container.
         let config = running.private.join(format!("exec-{number}.json"));
         let (pid_file, tty) = (file("pid"), meta.tty);
-        let (written, for_spec) = (config.clone(), running.clone());
-        blocking("prepare the process", move || {
+        let (this, written, for_spec) = (self.clone(), config.clone(), running.clone());
+        let executable = blocking("prepare the process", move || {
             let user = if meta.user.is_empty() {
                 None
             } else {
@@ -244,11 +275,12 @@ impl Inner {
                 source: source.into(),
             })?;
             fs::write(&written, encoded)
-                .map_err(|source| Error::Io { action: "write the process".to_owned(), source })
+                .map_err(|source| Error::Io { action: "write the process".to_owned(), source })?;
+            Ok(this.program.executable())
         })
         .await?;
         let log_name = format!("exec-{number}.log");
-        let mut command = self.command(&running.bundle, &log_name);
+        let mut command = self.command(&executable, &running.bundle, &log_name);
         command.arg("exec").arg("--process").arg(&config).arg("--pid-file").arg(&pid_file).arg(id);
         let contact = Contact { io, tty, resize, signals, cancel };
         let killer = Killer::Process { pid_file: pid_file.clone(), cgroup: running.cgroup.clone() };

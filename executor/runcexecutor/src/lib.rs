@@ -11,6 +11,7 @@ mod leftover;
 mod log;
 mod options;
 mod process;
+mod program;
 mod tty;
 mod version;
 

@@ -124,9 +124,8 @@ fn split_key(joined: &[u8]) -> Option<(&str, &[u8])> {
     Some((bucket, &joined[at + 1..]))
 }
 
-/// The batch in sled's form. All buckets share one tree, because sled's batches are atomic per tree.
-pub(super) fn to_sled(batch: &Batch) -> sled::Batch {
-    let mut out = sled::Batch::default();
+/// Adds a batch to one in sled's form. All buckets share one tree, because sled's batches are atomic per tree.
+pub(super) fn add_to_sled(out: &mut sled::Batch, batch: &Batch) {
     for change in &batch.changes {
         let key = join_key(change.bucket.name(), &change.key);
         match &change.value {
@@ -134,5 +133,4 @@ pub(super) fn to_sled(batch: &Batch) -> sled::Batch {
             None => out.remove(key),
         }
     }
-    out
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use buildkit_util_appcontext::spawn_thread;
 
 use super::disk::{Layout, log_failure};
-use super::open::{create, join_key, open_within, to_sled};
+use super::open::{add_to_sled, create, join_key, open_within};
 use super::store::Shared;
 use crate::port::Batch;
 
@@ -15,7 +15,9 @@ use crate::port::Batch;
 const CHECK_EVERY: usize = 4 << 20;
 /// Time between two attempts to make a database that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// Bytes per batch when a database is written anew.
+/// How long changes are gathered that go to the database as one: it waits for the disk twice for each that it gets.
+const GATHER: Duration = Duration::from_millis(10);
+/// Bytes per batch when a database is written anew, and when changes are gathered.
 const COPY_BATCH: usize = 1 << 20;
 /// A database is written anew when it is this many times larger than its content.
 const SLACK: u64 = 4;
@@ -43,6 +45,42 @@ struct Writer {
     /// Batches up to this number are already in the database.
     written: u64,
     unchecked: usize,
+}
+
+/// Batches in their order, as one.
+struct Gathered {
+    /// Of the last one.
+    sequence: u64,
+    changes: sled::Batch,
+    weight: usize,
+}
+
+impl Gathered {
+    fn from(sequence: u64, batch: &Batch, weight: usize) -> Self {
+        let mut gathered = Self { sequence: 0, changes: sled::Batch::default(), weight: 0 };
+        gathered.add(sequence, batch, weight);
+        gathered
+    }
+
+    fn add(&mut self, sequence: u64, batch: &Batch, weight: usize) {
+        self.sequence = sequence;
+        add_to_sled(&mut self.changes, batch);
+        self.weight += weight;
+    }
+
+    /// Adds the batches that follow soon. Returns also what came instead of another one.
+    fn with_more(mut self, messages: &Receiver<Message>) -> (Self, Option<Message>) {
+        let end = Instant::now() + GATHER;
+        while self.weight < COPY_BATCH {
+            match messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(Message::Apply { sequence, batch, weight }) => self.add(sequence, &batch, weight),
+                Ok(other) => return (self, Some(other)),
+                // That nobody can send any more is seen at the next look.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        (self, None)
+    }
 }
 
 /// Starts the one thread that calls the database. `closed` hears when the thread is done.
@@ -76,26 +114,33 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            match message {
+            let message = match message {
                 Message::Apply { sequence, batch, weight } => {
-                    self.write(sequence, &batch, weight);
+                    let (gathered, next) = Gathered::from(sequence, &batch, weight).with_more(messages);
+                    let weight = gathered.weight;
+                    self.write(gathered);
                     self.parts.shared.queued.fetch_sub(weight, Ordering::Relaxed);
+                    next
                 }
-                Message::Flush(reply) => {
+                other => Some(other),
+            };
+            match message {
+                Some(Message::Flush(reply)) => {
                     let _ = reply.send(self.flush());
                 }
-                Message::Close => break,
+                Some(Message::Close) => break,
+                Some(Message::Apply { .. }) | None => {}
             }
         }
         self.close();
     }
 
-    fn write(&mut self, sequence: u64, batch: &Batch, weight: usize) {
+    fn write(&mut self, Gathered { sequence, changes, weight }: Gathered) {
         self.recover();
+        // A database that was written anew has all that was queued by then.
         if sequence <= self.written {
             return;
         }
-        let changes = to_sled(batch);
         if self.call("write to it", |db| db.apply_batch(changes)).is_ok() {
             self.written = sequence;
             self.unchecked += weight;
