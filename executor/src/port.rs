@@ -74,8 +74,6 @@ pub struct Meta {
     pub args: Vec<String>,
     /// `NAME=value`.
     pub env: Vec<String>,
-    /// Whether some of `env` is secret: what the executor writes down of it then reaches no disk.
-    pub has_secret_env: bool,
     /// Empty is root: `name|uid[:group|gid]`, resolved in the root file system.
     pub user: String,
     /// Working directory, absolute; made when missing.

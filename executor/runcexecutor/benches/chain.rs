@@ -22,7 +22,7 @@ async fn bundle(fixture: &Fixture) -> std::path::PathBuf {
     std::fs::create_dir(&bundle).expect("bundle");
     let copy = async {
         stdout.wait_for("go").await;
-        let config = fixture.path("executor/containers").join(id).join("config.json");
+        let config = fixture.path("executor/run/containers").join(id).join("config.json");
         let config = std::fs::read_to_string(config).expect("configuration");
         std::fs::write(bundle.join("config.json"), config.replace("echo go; sleep 1000", "true"))
             .expect("copy");

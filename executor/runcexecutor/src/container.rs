@@ -6,12 +6,12 @@ use buildkit_executor::{Error, ExecMount, Meta};
 use buildkit_executor_oci::spec::Process;
 use buildkit_executor_oci::{
     EtcFiles, MountStubs, PreparedMounts, SpecInput, StubKind, check_destination, check_root, generate,
-    hosts_text,
+    hosts_text, runs_x32,
 };
 use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_snapshot::Mount;
 use buildkit_util_network::Join;
-use buildkit_util_system::mount::{mount_tmpfs, unmount};
+use buildkit_util_system::mount::{mount_memory, mounts_below, unmount};
 use buildkit_util_system::{Root, User, lookup_user, path};
 use fs_err as fs;
 
@@ -28,8 +28,63 @@ pub(crate) struct Places {
     pub bundles: PathBuf,
     /// State of the runtime.
     pub state: PathBuf,
+    /// For the link to the program of the runtime.
+    pub runtime: PathBuf,
     /// Whether the kernel runs programs for x32.
     pub x32: bool,
+    /// Holds the directories.
+    _run: RunDirectory,
+}
+
+impl Places {
+    /// Directories below `root`, where an executor has cleaned up with [`leftover::clean`].
+    pub(crate) fn make(root: &Path) -> Result<Self, Error> {
+        let run = RunDirectory::mount(root.join(RunDirectory::NAME))?;
+        let below = |name: &str| {
+            let directory = run.0.join(name);
+            fs::create_dir(&directory).map_err(io("make a directory for containers")).map(|()| directory)
+        };
+        Ok(Self {
+            bundles: below(RunDirectory::BUNDLES)?,
+            state: below(RunDirectory::STATE)?,
+            runtime: below("runtime")?,
+            x32: runs_x32(root),
+            _run: run,
+        })
+    }
+}
+
+/// A tmpfs with what there is of containers while they run. Secrets in the environment of a process are in its
+/// description, which must go to no disk, and a disk would work for nothing on the ten files that each container makes
+/// and removes. Unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct RunDirectory(PathBuf);
+
+impl RunDirectory {
+    /// Below the directory of an executor.
+    pub(crate) const NAME: &str = "run";
+    /// Bundles by container id, below this.
+    pub(crate) const BUNDLES: &str = "containers";
+    /// State of the runtime, below this.
+    pub(crate) const STATE: &str = "state";
+
+    fn mount(path: PathBuf) -> Result<Self, Error> {
+        fs::create_dir_all(&path).map_err(io("make a directory for containers"))?;
+        mount_memory(&path, 0o711).map_err(system("mount a file system for containers"))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        // By the bundles that are left, the next daemon knows of containers that did not end.
+        if fs::read_dir(self.0.join(Self::BUNDLES)).is_ok_and(|mut left| left.next().is_some()) {
+            return;
+        }
+        if let Err(error) = unmount(&self.0) {
+            tracing::warn!(%error, "file system of containers is not unmounted");
+        }
+    }
 }
 
 /// A container that is ready to start, or has run.
@@ -37,7 +92,6 @@ pub(crate) struct Places {
 pub(crate) struct Container {
     pub id: String,
     pub bundle: PathBuf,
-    pub private: Private,
     pub rootfs: PathBuf,
     pub process: Process,
     pub cgroup: Cgroup,
@@ -45,54 +99,6 @@ pub(crate) struct Container {
     stubs: MountStubs,
     recursive_stubs: bool,
     state: PathBuf,
-}
-
-/// Where descriptions of processes are written, which have their environment: the bundle, or a file system in memory
-/// in it, which is unmounted in the end, if that holds secrets.
-#[derive(Debug)]
-pub(crate) struct Private {
-    path: PathBuf,
-    is_mounted: bool,
-}
-
-impl Private {
-    /// The name in a bundle.
-    const NAME: &str = "private";
-
-    fn new(bundle: &Path, has_secrets: bool) -> Result<Self, Error> {
-        if !has_secrets {
-            return Ok(Self { path: bundle.to_owned(), is_mounted: false });
-        }
-        let path = bundle.join(Self::NAME);
-        fs::create_dir(&path).map_err(io("create a directory for secrets"))?;
-        mount_tmpfs(&path, &["mode=0700".to_owned()]).map_err(system("mount a file system for secrets"))?;
-        Ok(Self { path, is_mounted: true })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes what the runtime looks for in the bundle under this name.
-    fn write(&self, bundle: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
-        let failed = || io("write the configuration of the container");
-        fs::write(self.path.join(name), content).map_err(failed())?;
-        if self.is_mounted {
-            let target = Path::new(Self::NAME).join(name);
-            fs::os::unix::fs::symlink(target, bundle.join(name)).map_err(failed())?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        if self.is_mounted
-            && let Err(error) = unmount(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "secrets stay in memory until the next start");
-        }
-    }
 }
 
 /// What is left to know of a container that has ended.
@@ -127,10 +133,7 @@ impl Container {
     ) -> Result<Self, Error> {
         let bundle = places.bundles.join(id);
         fs::create_dir(&bundle).map_err(io(format!("create the bundle of the container `{id}`")))?;
-        let mut unfinished =
-            Unfinished { bundle: Some(bundle.clone()), private: None, mounts: None, stubs: None };
-        let private = Private::new(&bundle, meta.has_secret_env)?;
-        let private = unfinished.private.insert(private);
+        let mut unfinished = Unfinished { bundle: Some(bundle.clone()), mounts: None, stubs: None };
         let mounts = unfinished.mounts.insert(PreparedMounts::new(bundle.join("mounts")));
 
         let rootfs = mounts.root(root)?;
@@ -176,19 +179,19 @@ impl Container {
             action: "encode the configuration".to_owned(),
             source: source.into(),
         })?;
-        private.write(&bundle, "config.json", &config)?;
+        fs::write(bundle.join("config.json"), &config)
+            .map_err(io("write the configuration of the container"))?;
 
         if !root.readonly {
             unfinished.stubs = Some(MountStubs::create(&confined, &points, &COVERED));
             make_cwd(&confined, &spec.process.cwd, &points, &user)?;
         }
-        let (private, mounts, stubs) = unfinished.finish();
+        let (mounts, stubs) = unfinished.finish();
         Ok(Self {
             id: id.to_owned(),
             cgroup: Cgroup::new(hierarchies, &spec.linux.cgroups_path),
             process: spec.process,
             bundle,
-            private,
             rootfs,
             mounts,
             stubs,
@@ -217,7 +220,6 @@ impl Container {
         }
         self.stubs.remove(self.recursive_stubs);
         drop(self.mounts);
-        drop(self.private);
         if ended {
             remove_bundle(&self.bundle);
         } else {
@@ -248,7 +250,7 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
 
 pub(crate) fn remove_bundle(bundle: &Path) {
     // Never through a mount that is left: the snapshot below it would be emptied.
-    let removed = match buildkit_util_system::mount::mounts_below(bundle) {
+    let removed = match mounts_below(bundle) {
         Ok(points) if points.is_empty() => fs::remove_dir_all(bundle).map_err(|error| error.to_string()),
         Ok(points) => Err(format!("{} mounts are left", points.len())),
         Err(error) => Err(error.to_string()),
@@ -261,18 +263,15 @@ pub(crate) fn remove_bundle(bundle: &Path) {
 /// Takes away what there is of a container whose preparation fails.
 struct Unfinished {
     bundle: Option<PathBuf>,
-    private: Option<Private>,
     mounts: Option<PreparedMounts>,
     stubs: Option<MountStubs>,
 }
 
 impl Unfinished {
-    fn finish(mut self) -> (Private, PreparedMounts, MountStubs) {
-        let nowhere = Private { path: PathBuf::new(), is_mounted: false };
-        let private = self.private.take().unwrap_or(nowhere);
+    fn finish(mut self) -> (PreparedMounts, MountStubs) {
         let mounts = self.mounts.take().unwrap_or_else(|| PreparedMounts::new(PathBuf::new()));
         self.bundle = None;
-        (private, mounts, self.stubs.take().unwrap_or_default())
+        (mounts, self.stubs.take().unwrap_or_default())
     }
 }
 
@@ -282,7 +281,6 @@ impl Drop for Unfinished {
             stubs.remove(true);
         }
         drop(self.mounts.take());
-        drop(self.private.take());
         if let Some(bundle) = self.bundle.take() {
             remove_bundle(&bundle);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buildkit_executor::{Error, Executor, Exit, ProcessSpec, RunRequest, SecurityMode};
 use buildkit_executor_oci::spec::Process;
-use buildkit_executor_oci::{EtcFiles, exec_process, runs_x32};
+use buildkit_executor_oci::{EtcFiles, exec_process};
 use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_util_appcontext::{detach, spawn, spawn_blocking};
 use buildkit_util_network::Namespace;
@@ -62,7 +62,6 @@ enum Stage {
 /// What processes that join a container need to know of it.
 struct Running {
     bundle: PathBuf,
-    private: PathBuf,
     pid_file: PathBuf,
     rootfs: PathBuf,
     process: Process,
@@ -100,16 +99,11 @@ impl Inner {
         let io = |source| Error::Io { action: format!("create `{}`", options.root.display()), source };
         fs::create_dir_all(&options.root).map_err(io)?;
         let root = fs::canonicalize(&options.root).map_err(io)?;
-        let places =
-            Places { bundles: root.join("containers"), state: root.join("state"), x32: runs_x32(&root) };
-        let runtime = root.join("runtime");
-        for directory in [&places.bundles, &places.state, &runtime] {
-            fs::create_dir_all(directory).map_err(io)?;
-        }
         let hierarchies = Hierarchies::detect().map_err(io)?;
-        leftover::clean(&root, &places.bundles, &places.state, &hierarchies)?;
+        leftover::clean(&root, &hierarchies)?;
+        let places = Places::make(&root)?;
         let etc = EtcFiles::open(&root, options.dns.clone())?;
-        let program = Program::new(find_command(&options.commands)?, &runtime);
+        let program = Program::new(find_command(&options.commands)?, &places.runtime);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             options,
@@ -197,7 +191,6 @@ impl Inner {
         let pid_file = container.pid_file();
         stage.send_replace(Stage::Starting(Arc::new(Running {
             bundle: container.bundle.clone(),
-            private: container.private.path().to_owned(),
             pid_file: pid_file.clone(),
             rootfs: container.rootfs.clone(),
             process: container.process.clone(),
@@ -255,9 +248,7 @@ impl Inner {
         spoil_if_insecure(&*running.network, meta.security);
         let number = self.next_exec.fetch_add(1, Ordering::Relaxed);
         let file = |kind: &str| running.bundle.join(format!("exec-{number}.{kind}"));
-        // It has the environment of the container.
-        let config = running.private.join(format!("exec-{number}.json"));
-        let (pid_file, tty) = (file("pid"), meta.tty);
+        let (config, pid_file, tty) = (file("json"), file("pid"), meta.tty);
         let (this, written, for_spec) = (self.clone(), config.clone(), running.clone());
         let executable = blocking("prepare the process", move || {
             let user = if meta.user.is_empty() {

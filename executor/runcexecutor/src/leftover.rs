@@ -12,30 +12,41 @@ use buildkit_util_system::{FileKind, Root};
 use fs_err as fs;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::container::remove_bundle;
+use crate::container::{RunDirectory, remove_bundle};
 
 /// Configurations are never larger, in bytes.
 const MAX_CONFIG: u64 = 16 << 20;
 /// How long processes may take to end after SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Ends the containers whose bundles are in `bundles`, unmounts all below `root`, and empties
-/// `bundles` and `state`.
-pub(crate) fn clean(
-    root: &Path,
-    bundles: &Path,
-    state: &Path,
-    hierarchies: &Hierarchies,
-) -> Result<(), Error> {
+/// Ends the containers of an earlier daemon in the directory `root` of an executor, and unmounts all below it, which
+/// takes away what there was of them.
+pub(crate) fn clean(root: &Path, hierarchies: &Hierarchies) -> Result<(), Error> {
     let io = |error: buildkit_util_system::Error| Error::Io {
         action: format!("clean up after an earlier daemon in `{}`", root.display()),
         source: error.into(),
     };
-    if !end_runtimes(state) {
+    let run = root.join(RunDirectory::NAME);
+    if !end_runtimes(&run.join(RunDirectory::STATE)) {
         tracing::warn!("processes of the runtime that an earlier daemon started do not end");
     }
-    let confined = Root::open(bundles).map_err(io)?;
-    for entry in confined.read_dir("").map_err(io)? {
+    end_containers(&run.join(RunDirectory::BUNDLES), hierarchies).map_err(io)?;
+    for point in mounts_below(root).map_err(io)? {
+        if point != root {
+            unmount(&point).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the containers whose bundles are in a directory.
+fn end_containers(bundles: &Path, hierarchies: &Hierarchies) -> Result<(), buildkit_util_system::Error> {
+    // Nothing is there after a clean stop, or a start of the machine.
+    if !bundles.exists() {
+        return Ok(());
+    }
+    let confined = Root::open(bundles)?;
+    for entry in confined.read_dir("")? {
         if !matches!(entry.kind, FileKind::Directory | FileKind::Unknown) {
             continue;
         }
@@ -47,13 +58,7 @@ pub(crate) fn clean(
             end(&Cgroup::new(hierarchies, path));
         }
     }
-    for point in mounts_below(root).map_err(io)? {
-        if point != root {
-            unmount(&point).map_err(io)?;
-        }
-    }
-    confined.remove_all("/").map_err(io)?;
-    Root::open(state).and_then(|state| state.remove_all("/")).map_err(io)
+    Ok(())
 }
 
 /// Kills processes of the runtime that outlived the daemon that started them: they would go on making the

@@ -373,7 +373,7 @@ async fn dropping_the_future_ends_everything() {
         _ = fixture.executor.run(request) => panic!("it sleeps"),
         () = stdout.wait_for("go") => {}
     }
-    while fixture.path("executor/containers").join(&id).exists() {
+    while fixture.path("executor/run/containers").join(&id).exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     fixture.assert_nothing_left(&id);

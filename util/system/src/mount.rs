@@ -116,6 +116,14 @@ pub fn mount_tmpfs(target: impl AsRef<Path>, options: &[String]) -> Result<(), E
     rustix::mount::mount(c"tmpfs", target, c"tmpfs", flags, Some(data.as_c_str())).map_err(fail)
 }
 
+/// Mounts a tmpfs with these permissions whose content goes to no disk: where the kernel lets us (Linux 6.4), not even
+/// to the swap.
+pub fn mount_memory(target: impl AsRef<Path>, mode: u32) -> Result<(), Error> {
+    let target = target.as_ref();
+    let mode = format!("mode={mode:04o}");
+    mount_tmpfs(target, &["noswap".to_owned(), mode.clone()]).or_else(|_| mount_tmpfs(target, &[mode]))
+}
+
 /// Takes the mount at `target` out of the tree at once, with all below it; the kernel ends it when
 /// its last user has gone. Where nothing is mounted, nothing happens. Links are not followed.
 pub fn unmount(target: impl AsRef<Path>) -> Result<(), Error> {

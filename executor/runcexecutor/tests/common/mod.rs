@@ -146,10 +146,8 @@ impl Fixture {
 
     /// Nothing of a container is left: no bundle, state, mount or cgroup.
     pub fn assert_nothing_left(&self, id: &str) {
-        for directory in ["executor/containers", "executor/state"] {
-            let entries: Vec<_> = std::fs::read_dir(self.path(directory)).expect("list").flatten().collect();
-            let left = entries.iter().any(|entry| entry.file_name().to_string_lossy() == id);
-            assert!(!left, "{directory}/{id} is left");
+        for directory in ["executor/run/containers", "executor/run/state"] {
+            assert!(!self.path(directory).join(id).exists(), "{directory}/{id} is left");
         }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         assert!(!mounts.contains(&format!("/{id}/")), "a mount is left");

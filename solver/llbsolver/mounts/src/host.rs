@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use buildkit_session_sshforward::AgentSocket;
-use buildkit_util_system::mount::{mount_tmpfs, mounts_below, unmount};
+use buildkit_util_system::mount::{mount_memory, mounts_below, unmount};
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use rustix::fs::{Gid, Mode, Uid, fchmod, fchown};
@@ -65,11 +65,7 @@ impl SecretStore {
         for point in mounts_below(&directory).map_err(system)? {
             unmount(point).map_err(system)?;
         }
-        // Where the kernel lets us, secrets do not go to the swap either.
-        let mode = "mode=0711".to_owned();
-        mount_tmpfs(&directory, &["noswap".to_owned(), mode.clone()])
-            .or_else(|_| mount_tmpfs(&directory, &[mode]))
-            .map_err(system)?;
+        mount_memory(&directory, 0o711).map_err(system)?;
         Ok(Self { directory })
     }
 

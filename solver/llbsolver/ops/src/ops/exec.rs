@@ -258,7 +258,6 @@ impl ExecOp {
         let mut meta = meta(spec, &cx.payload(), prepared.readonly_root)?;
         let mut mounts = std::mem::take(&mut prepared.mounts);
         emulator::add(&self.vertex.platform, &mut meta.args, &mut mounts)?;
-        meta.has_secret_env = !spec.op.secretenv.is_empty();
         meta.env.extend(secret_env(&self.services, group, &spec.op.secretenv).await?);
         let limits = LogLimits::from_env(|name| std::env::var(name).ok());
         let log = |stream| {

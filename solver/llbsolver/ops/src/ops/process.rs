@@ -49,7 +49,6 @@ pub(super) fn meta(spec: &ExecSpec, vertex: &TypedVertex, readonly_root: bool) -
         },
         limits: vertex.resources.as_ref().map(limits).unwrap_or_default(),
         remove_mount_stubs_recursive: wire.remove_mount_stubs_recursive,
-        has_secret_env: false,
         tty: false,
         valid_exit_codes: wire.valid_exit_codes.clone(),
     })
