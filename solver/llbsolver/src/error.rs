@@ -17,7 +17,7 @@ pub(crate) fn to_bridge_error(error: &SolverError<OpError>, sources: Option<&Sou
         SolverError::Op(OpError::Cancelled) | SolverError::Cancelled => {
             RemoteError::new(Kind::Cancelled, "context canceled").into()
         }
-        SolverError::Op(other) => RemoteError::from_error(other).into(),
+        SolverError::Op(other) => RemoteError::from_error(other).of_build().into(),
         other => RemoteError::new(other.kind(), other.to_string()).into(),
     };
     let Some(sources) = sources else { return bridge_error };

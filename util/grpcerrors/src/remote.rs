@@ -60,6 +60,20 @@ impl RemoteError {
         Self::new(error.kind(), chain_text(error))
     }
 
+    /// The same as a failed build has it. Upstream's clients print other kinds than [`Kind::Unknown`] before the text,
+    /// and it gives one only to what no user of a build is to blame for (`util/grpcerrors`).
+    #[must_use]
+    pub fn of_build(mut self) -> Self {
+        use Kind::{Cancelled, DataLoss, DeadlineExceeded, Internal, ResourceExhausted, Unimplemented};
+        if !matches!(
+            self.kind,
+            Cancelled | DataLoss | DeadlineExceeded | Internal | ResourceExhausted | Unimplemented
+        ) {
+            self.kind = Kind::Unknown;
+        }
+        self
+    }
+
     /// Adds a detail.
     #[must_use]
     pub fn with(mut self, detail: Detail) -> Self {

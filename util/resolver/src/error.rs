@@ -148,6 +148,8 @@ pub enum Error {
     /// Neither the registry nor one of its mirrors did it.
     #[error("{origin} (mirrors before it: {mirrors})")]
     All {
+        /// What it comes to.
+        kind: Kind,
         /// What the registry itself said.
         origin: Box<Self>,
         /// What the mirrors said.
@@ -217,7 +219,7 @@ impl Classify for Error {
             Self::Session { source, .. } => source.kind(),
             Self::Token(error) => error.kind(),
             Self::Source { source, .. } => source.kind(),
-            Self::All { origin, .. } => origin.kind(),
+            Self::All { kind, .. } => *kind,
         }
     }
 }

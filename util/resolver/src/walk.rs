@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_session::SessionGroup;
 use buildkit_util_reference::Reference;
 
@@ -29,6 +30,8 @@ pub(crate) struct Walk<'a> {
     /// Hosts that were asked.
     asked: usize,
     mirrors: Vec<String>,
+    /// Whether a mirror answered that there is no such thing.
+    is_missing: bool,
 }
 
 impl Walk<'_> {
@@ -60,12 +63,17 @@ impl Walk<'_> {
         if self.asked < self.shared.hosts.len() {
             tracing::info!("{error}; trying the next host");
             self.mirrors.push(error.to_string());
+            self.is_missing |= error.kind() == Kind::NotFound;
             return Ok(());
         }
         if self.mirrors.is_empty() {
             return Err(error);
         }
-        Err(Error::All { origin: Box::new(error), mirrors: self.mirrors.join("; ") })
+        // An answer says more than a registry that is out of reach: whoever has only mirrors wants to know what they said
+        // (containerd's `core/remotes/docker/resolver.go` prefers answers likewise).
+        let is_silent = matches!(error, Error::Network { .. } | Error::Timeout { .. });
+        let kind = if self.is_missing && is_silent { Kind::NotFound } else { error.kind() };
+        Err(Error::All { kind, origin: Box::new(error), mirrors: self.mirrors.join("; ") })
     }
 }
 
@@ -94,13 +102,18 @@ impl Shared {
     }
 
     pub(crate) fn walk(&self) -> Walk<'_> {
-        Walk { shared: self, asked: 0, mirrors: Vec::new() }
+        Walk { shared: self, asked: 0, mirrors: Vec::new(), is_missing: false }
     }
 
     /// Asks those hosts that come after one, which was asked.
     pub(crate) fn walk_after(&self, host: &Host) -> Walk<'_> {
         let at = self.hosts.iter().position(|known| known == host);
-        Walk { shared: self, asked: at.map_or(self.hosts.len(), |at| at + 1), mirrors: Vec::new() }
+        Walk {
+            shared: self,
+            asked: at.map_or(self.hosts.len(), |at| at + 1),
+            mirrors: Vec::new(),
+            is_missing: false,
+        }
     }
 
     fn no_host(&self) -> Error {

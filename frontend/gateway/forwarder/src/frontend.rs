@@ -61,7 +61,7 @@ impl Frontend for ForwardedFrontend {
                     Ok(Arc::new(Explained::new(reference.clone(), run.clone())) as Arc<dyn Reference>)
                 })
             }
-            Err(error) => Err(client.to_bridge_error(error)),
+            Err(error) => Err(client.to_bridge_error(error.of_build())),
         }
     }
 }
@@ -89,7 +89,7 @@ impl Run {
             tasks::spawn(async move { function.explain(client, definition, told).await })
         };
         match explaining.await {
-            Ok(explained) => client.to_bridge_error(explained),
+            Ok(explained) => client.to_bridge_error(explained.of_build()),
             Err(broke) => {
                 tracing::warn!(frontend = self.name, error = %broke, "no more is known about an error");
                 error

@@ -219,6 +219,10 @@ async fn mirrors_come_first() {
     let all = Registries::new(with(&[("registry.invalid", config)]));
     let found = repository(&all, "registry.invalid/a/b:v1", Access::Pull).resolve().await.expect("there");
     assert_eq!(found.descriptor.digest.as_str(), cached.digest());
+    let error =
+        repository(&all, "registry.invalid/a/b:v3", Access::Pull).resolve().await.expect_err("nowhere");
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    assert!(error.to_string().contains("registry.invalid"), "{error}");
 }
 
 #[tokio::test]
