@@ -69,7 +69,7 @@ impl Control {
                 worker
                     .exporters()
                     .resolve(index, &exporter.r#type, &exporter.attrs)
-                    .map_err(|error| RemoteError::from_error(&error))
+                    .map_err(|error| RemoteError::from_error(&error).of_build())
             })
             .collect::<Result<Vec<_>, _>>()?;
         let build = options.solver.begin(BuildOptions {

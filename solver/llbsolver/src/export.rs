@@ -100,7 +100,7 @@ fn warn(progress: &Writer, warnings: &[String]) {
 }
 
 fn failed(error: ExportError) -> BridgeError {
-    let remote = RemoteError::from_error(&error);
+    let remote = RemoteError::from_error(&error).of_build();
     match &error {
         ExportError::Incompatible { version, feature } => {
             remote.with(compatibility_feature(version.number(), feature)).into()

@@ -85,7 +85,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn refused<E: Classify>(error: &E) -> BridgeError {
-    RemoteError::new(error.kind(), format!("{FAILED}: {error}")).into()
+    let refused = RemoteError::new(error.kind(), format!("{FAILED}: {error}"));
+    // What no client of upstream's would send keeps its code.
+    if refused.kind == Kind::InvalidArgument { refused } else { refused.of_build() }.into()
 }
 
 fn decode(definition: &Definition) -> Result<DecodedDefinition, BridgeError> {

@@ -107,7 +107,7 @@ impl LlbSolver {
         }
         let options = &self.shared.options;
         let entitlements = Entitlements::granted(&build.entitlements, &options.entitlements)
-            .map_err(|error| RemoteError::from_error(&error))?;
+            .map_err(|error| RemoteError::from_error(&error).of_build())?;
         let policy = BuildPolicy::new(build.source_policy.as_ref(), build.source_policy_session)?;
         let cache_exports = build.cache_exports.iter();
         let cache_exports = cache_exports

@@ -127,7 +127,7 @@ impl Converter<'_> {
                 process = process.ulimit(limit, soft, hard);
             }
         }
-        if self.supports(caps::EXEC_META_CDI) && !it.devices.is_empty() {
+        if !it.devices.is_empty() {
             return Err(Error::invalid(
                 "device feature is only supported in Dockerfile frontend 1.14.0-labs or later",
             ));
