@@ -8,6 +8,9 @@ use prost_types::Timestamp;
 
 use crate::Error;
 
+/// Most bytes of all filters of one request.
+const LONGEST: usize = 8 << 10;
+
 /// What the error of a build says that was given up.
 const CANCELED: &str = "context canceled";
 
@@ -50,8 +53,11 @@ impl Filters {
     /// Reads filters as of a moment.
     ///
     /// # Errors
-    /// When one of them has not the form.
+    /// When one of them has not the form, or they are longer than makes sense.
     pub(crate) fn parse(filters: &[String], now: SystemTime) -> Result<Self, Error> {
+        if filters.iter().map(String::len).sum::<usize>() > LONGEST {
+            return Err(Error::Invalid(format!("History filters have more than {LONGEST} bytes")));
+        }
         let any = filters.iter().map(|filter| Filter::parse(filter, now)).collect::<Result<_, _>>()?;
         Ok(Self { any })
     }
@@ -269,6 +275,7 @@ mod tests {
     fn nonsense_is_refused() {
         for (filter, text) in [
             ("ref+x", "parse error"),
+            (&"ref==x,".repeat(LONGEST), "more than 8192 bytes"),
             ("startedAt>soon", "invalid time soon"),
             ("duration<2000-01-02T03:04:05Z", "invalid duration 2000-01-02T03:04:05Z"),
             ("ref==\"x\"", "column 6: bare \" in non-quoted-field"),
