@@ -2,7 +2,13 @@ use std::iter::Peekable;
 use std::str::CharIndices;
 
 use buildkit_errdefs::{Classify, Kind};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
+
+/// Most expressions of one filter list. Filters come from clients, and each takes memory and time.
+const MAX_REGEXES: usize = 64;
+
+/// About the most bytes that a compiled expression takes.
+const MAX_PROGRAM: usize = 256 << 10;
 
 /// Chooses records by their fields, in containerd's filter grammar (pkg/filters):
 ///
@@ -34,7 +40,7 @@ enum Test {
     Present,
     Equal(String),
     NotEqual(String),
-    /// `None` is an expression that does not compile, which matches nothing, as in containerd.
+    /// `None` is an expression that does not compile, or is too large, which matches nothing, as in containerd.
     Matches(Option<Regex>),
 }
 
@@ -56,13 +62,14 @@ impl Filter {
     /// Parses filters of which one must match.
     ///
     /// # Errors
-    /// When one of them has not the form.
+    /// When one of them has not the form, or there are more expressions than make sense.
     pub fn parse<S: AsRef<str>>(filters: &[S]) -> Result<Self, FilterError> {
         if filters.is_empty() {
             return Ok(Self::default());
         }
-        let any =
-            filters.iter().map(|text| Parser::new(text.as_ref()).selectors()).collect::<Result<_, _>>()?;
+        let mut regexes = 0;
+        let any = filters.iter().map(|text| Parser::new(text.as_ref(), &mut regexes).selectors());
+        let any = any.collect::<Result<_, _>>()?;
         Ok(Self { any: Some(any) })
     }
 
@@ -92,11 +99,13 @@ impl Selector {
 struct Parser<'a> {
     input: &'a str,
     rest: Peekable<CharIndices<'a>>,
+    /// Expressions so far, also of the filters before.
+    regexes: &'a mut usize,
 }
 
 impl<'a> Parser<'a> {
-    fn new(input: &'a str) -> Self {
-        Self { input, rest: input.char_indices().peekable() }
+    fn new(input: &'a str, regexes: &'a mut usize) -> Self {
+        Self { input, rest: input.char_indices().peekable(), regexes }
     }
 
     fn error<T>(&mut self, message: impl Into<String>) -> Result<T, FilterError> {
@@ -166,7 +175,12 @@ impl<'a> Parser<'a> {
             "!=" => Ok(Test::NotEqual(self.value(false)?)),
             "~=" => {
                 let expression = self.value(true)?;
-                Ok(Test::Matches(Regex::new(&expression).ok()))
+                *self.regexes += 1;
+                if *self.regexes > MAX_REGEXES {
+                    return self.error(format!("more than {MAX_REGEXES} regular expressions"));
+                }
+                let mut regex = RegexBuilder::new(&expression);
+                Ok(Test::Matches(regex.size_limit(MAX_PROGRAM).dfa_size_limit(MAX_PROGRAM).build().ok()))
             }
             "" => self.error("expected an operator (\"==\"|\"!=\"|\"~=\")"),
             other => {
@@ -320,6 +334,15 @@ mod tests {
             assert_eq!(error.kind(), Kind::InvalidArgument);
             assert!(error.to_string().starts_with("filters: parse error: ["), "{error}");
         }
+    }
+
+    #[test]
+    fn expressions_are_bounded() {
+        assert!(!matches(&["id~=^(((a?){100}){100}){100}$"]), "too large");
+        let many = |count: usize| Filter::parse(&vec!["id~=a"; count]).map(drop);
+        many(MAX_REGEXES).expect("few");
+        let error = many(MAX_REGEXES + 1).expect_err("many").to_string();
+        assert!(error.contains("more than 64 regular expressions"), "{error}");
     }
 
     proptest! {

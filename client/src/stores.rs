@@ -12,6 +12,7 @@ use buildkit_session::SessionServer;
 use buildkit_session_content::ContentService;
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_contentutil::{ContentStore, LayoutStore};
+use buildkit_util_gotext::{bool_error, parse_bool};
 use buildkit_util_ocispec::media_type::{is_index, is_manifest};
 use buildkit_util_ocispec::{Descriptor, Document, MAX_MANIFEST};
 
@@ -102,15 +103,10 @@ impl Stores {
 
     fn export_cache(&mut self, option: &CacheOption) -> Result<()> {
         let dest = require(option, "dest", "local cache exporter requires dest")?;
-        let is_reset = match option.attrs.get("reset").map(String::as_str) {
-            None | Some("0" | "f" | "F" | "false" | "False" | "FALSE") => false,
-            Some("1" | "t" | "T" | "true" | "True" | "TRUE") => true,
-            Some(text) => {
-                return Err(Error::settings(format!(
-                    "failed to parse reset attribute: strconv.ParseBool: parsing {text:?}: invalid syntax"
-                )));
-            }
-        };
+        let is_reset = option.attrs.get("reset").map_or(Ok(false), |text| {
+            let failed = || Error::settings(format!("failed to parse reset attribute: {}", bool_error(text)));
+            parse_bool(text).ok_or_else(failed)
+        })?;
         let path = PathBuf::from(dest);
         make_directory(&path)?;
         let tag = option.attrs.get("tag").map_or(LATEST, String::as_str).to_owned();

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use buildkit_util_cachedigest::Digest;
 use buildkit_util_progress::{Bus, Event, Vertex, VertexStatus};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -25,12 +26,32 @@ struct State<D: Domain> {
     jobs: SmallVec<[Member<D>; 1]>,
     /// How the vertex stands, for jobs that come late.
     status: Status,
-    /// What the op published, for the same.
-    history: Option<Bus>,
+    /// Has what the op published, for the same, if no job is there that has it.
+    left: Option<Bus>,
     /// Parts that go on although the vertex has completed.
     late: LateParts,
     /// Vertices whose results come from this one.
     mirrors: Vec<Arc<ActiveVertex<D>>>,
+}
+
+impl<D: Domain> State<D> {
+    /// A bus that has all that the op published.
+    fn known(&self) -> Option<&Bus> {
+        self.left.as_ref().or_else(|| self.jobs.first().map(|member| &member.bus))
+    }
+
+    /// Keeps an event that no job takes, for those that come later.
+    fn keep(&mut self, vertex: &Digest, event: Event) {
+        if self.left.as_ref().is_none_or(Bus::is_closed) {
+            let bus = Bus::new();
+            let past = self.known().map(|known| known.past(vertex));
+            past.into_iter().flatten().for_each(|event| bus.publish(event));
+            self.left = Some(bus);
+        }
+        if let Some(bus) = &self.left {
+            bus.publish(event);
+        }
+    }
 }
 
 struct Member<D: Domain> {
@@ -78,7 +99,7 @@ impl<D: Domain> ActiveVertex<D> {
             maps: SmallVec::new(),
             jobs: SmallVec::new(),
             status: Status::default(),
-            history: None,
+            left: None,
             late: LateParts::default(),
             mirrors: Vec::new(),
         };
@@ -119,23 +140,23 @@ impl<D: Domain> ActiveVertex<D> {
     pub(crate) fn join(&self, key: JobKey, data: Arc<D::Job>, bus: Bus) {
         let mut state = self.state.lock();
         bus.publish(Event::Vertex(self.vertex(&state.status)));
-        if let Some(history) = &state.history {
-            let mut past = history.subscribe();
-            loop {
-                let (batch, _) = past.take();
-                if batch.is_empty() {
-                    break;
-                }
-                batch.statuses.into_iter().map(Event::Status).for_each(|event| bus.publish(event));
-                batch.logs.into_iter().map(Event::Log).for_each(|event| bus.publish(event));
-                batch.warnings.into_iter().map(Event::Warning).for_each(|event| bus.publish(event));
-            }
+        // Every job has been told everything, so one of them is enough.
+        if let Some(known) = state.known()
+            && !state.jobs.iter().any(|member| member.bus.is_same(&bus))
+        {
+            known.past(&self.spec.id.0).into_iter().for_each(|event| bus.publish(event));
         }
+        state.left = None;
         state.jobs.push(Member { key, data, bus });
     }
 
     pub(crate) fn leave(&self, key: JobKey) {
-        self.state.lock().jobs.retain(|member| member.key != key);
+        let mut state = self.state.lock();
+        let Some(at) = state.jobs.iter().position(|member| member.key == key) else { return };
+        let member = state.jobs.remove(at);
+        if state.jobs.is_empty() {
+            state.left.get_or_insert(member.bus);
+        }
     }
 
     /// The job that has wanted the vertex longest.
@@ -203,7 +224,10 @@ impl<D: Domain> OpShared<D> for ActiveVertex<D> {
                 member.bus.publish(event.clone());
             }
         }
-        state.history.get_or_insert_with(Bus::new).publish(event);
+        // The bus of a job that is over takes nothing more.
+        if state.jobs.iter().all(|member| member.bus.is_closed()) {
+            state.keep(&self.spec.id.0, event);
+        }
     }
 
     fn payload(&self) -> Arc<D::Vertex> {
@@ -213,8 +237,6 @@ impl<D: Domain> OpShared<D> for ActiveVertex<D> {
 
 #[cfg(test)]
 mod tests {
-    use buildkit_util_cachedigest::Digest;
-
     use super::*;
 
     #[test]

@@ -74,6 +74,52 @@ async fn cancelled_runs_fail_no_newcomer() {
 }
 
 #[tokio::test]
+async fn jobs_that_come_late_are_told_what_a_vertex_wrote() {
+    let solver = solver(&Arc::default(), &Arc::default());
+    let mut graph = FakeGraph::new();
+    let (gate, begun) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
+    let op = FakeOp {
+        says: vec!["one".to_owned(), "two".to_owned()],
+        gate: Some(gate.clone()),
+        begun: Some(begun.clone()),
+        ..FakeOp::default()
+    };
+    let a = graph.add("a", &[], op);
+    let graph = graph.graph();
+    let start = |id: &str| {
+        let bus = Bus::new();
+        let job = job(&solver, id, bus.clone());
+        (spawn(&job, &graph, &a), bus)
+    };
+    let told = async |bus: &Bus| {
+        let mut reader = bus.subscribe();
+        let mut texts = Vec::new();
+        while texts.len() < 2 {
+            let logs = reader.next().await.expect("a bus").logs;
+            texts.extend(logs.into_iter().map(|log| String::from_utf8_lossy(&log.data).into_owned()));
+        }
+        texts
+    };
+    let (first, first_bus) = start("first");
+    begun.notified().await;
+    let (second, second_bus) = start("second");
+    for bus in [&first_bus, &second_bus] {
+        assert_eq!(told(bus).await, ["one", "two"]);
+    }
+    first_bus.close();
+    first.abort();
+    let _ = first.await;
+    let (third, third_bus) = start("third");
+    assert_eq!(told(&third_bus).await, ["one", "two"], "the first is gone, the second knows");
+    gate.add_permits(1);
+    for build in [second, third] {
+        assert_eq!(build.await.expect("no panic"), None);
+    }
+    assert_eq!(second_bus.past(&a.vertex.0).len(), 2, "once");
+    assert_eq!(third_bus.past(&a.vertex.0).len(), 2, "once");
+}
+
+#[tokio::test]
 async fn keys_of_elsewhere_serve_the_jobs_that_have_them() {
     let (keys, elsewhere, results) = (Arc::default(), Arc::default(), Arc::default());
     let mut graph = FakeGraph::new();

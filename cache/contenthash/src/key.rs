@@ -55,41 +55,6 @@ pub(crate) fn base(path: &[u8]) -> &[u8] {
     &path[start..end]
 }
 
-/// A text in quotes as Go's `%q` has it.
-pub(crate) fn quote(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(bytes.len() + 2);
-    out.push('"');
-    for chunk in bytes.utf8_chunks() {
-        for char in chunk.valid().chars() {
-            match char {
-                '"' => out.push_str("\\\""),
-                '\\' => out.push_str("\\\\"),
-                '\u{7}' => out.push_str("\\a"),
-                '\u{8}' => out.push_str("\\b"),
-                '\u{c}' => out.push_str("\\f"),
-                '\n' => out.push_str("\\n"),
-                '\r' => out.push_str("\\r"),
-                '\t' => out.push_str("\\t"),
-                '\u{b}' => out.push_str("\\v"),
-                char if u32::from(char) < 0x20 || char == '\u{7f}' => {
-                    // Writing to a string does not fail.
-                    let _ = write!(out, "\\x{:02x}", u32::from(char));
-                }
-                char if char.is_control() || (char != ' ' && char.is_whitespace()) => {
-                    let _ = write!(out, "\\u{:04x}", u32::from(char));
-                }
-                char => out.push(char),
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +81,5 @@ mod tests {
         for (path, expected) in [("", "."), ("/", "/"), ("//", "/"), ("a/b/", "b"), ("/x", "x")] {
             assert_eq!(base(path.as_bytes()), expected.as_bytes(), "{path}");
         }
-        assert_eq!(quote(b"/a\"b\n\xff\x01\xc3\xa9"), "\"/a\\\"b\\n\\xff\\x01é\"");
     }
 }

@@ -1,6 +1,7 @@
 use std::ops::Bound;
 
 use buildkit_util_cachedigest::Digest;
+use buildkit_util_gotext::quoted_bytes;
 use buildkit_util_patternmatcher::{MatchInfo, PatternMatcher, glob_match};
 use buildkit_util_system::Root;
 
@@ -102,7 +103,7 @@ impl Tree {
         let required = |found: &[Found]| {
             for required in &options.required {
                 if !found.iter().any(|found| found.path.starts_with(required.as_bytes())) {
-                    return Err(Error::NotFound(key::quote(required.as_bytes())));
+                    return Err(Error::NotFound(quoted_bytes(required.as_bytes())));
                 }
             }
             Ok(())

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use buildkit_util_cachedigest::Digest;
+use buildkit_util_gotext::quoted_bytes;
 use buildkit_util_system::Root;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -72,7 +73,7 @@ impl Tree {
         }
         let (found, record) = self.follow(&wanted, follow)?;
         if record.is_none() {
-            return Err(Error::NotFound(key::quote(&key::to_path(&wanted))));
+            return Err(Error::NotFound(quoted_bytes(&key::to_path(&wanted))));
         }
         let hash = self.hash(root, std::slice::from_ref(&found))?;
         Ok(Digest::from_sha256(hash[0]))

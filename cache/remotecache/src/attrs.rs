@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use buildkit_util_compression::{Compression, Config};
+use buildkit_util_gotext::{bool_error, parse_bool};
 
 use crate::{CacheFormat, Error};
 
@@ -20,11 +21,10 @@ pub(crate) fn format(attrs: &BTreeMap<String, String>) -> Result<CacheFormat, Er
 
 /// An option that is on or off: what Go's `strconv.ParseBool` takes.
 pub(crate) fn flag(attrs: &BTreeMap<String, String>, key: &str) -> Result<Option<bool>, Error> {
-    match attrs.get(key).map(String::as_str) {
-        None => Ok(None),
-        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(Some(true)),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(Some(false)),
-        Some(other) => Err(Error::Option(format!("failed to parse {key}: {other:?}"))),
+    let Some(text) = attrs.get(key) else { return Ok(None) };
+    match parse_bool(text) {
+        Some(value) => Ok(Some(value)),
+        None => Err(Error::Option(format!("failed to parse {key}: {}", bool_error(text)))),
     }
 }
 

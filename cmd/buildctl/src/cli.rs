@@ -1,9 +1,11 @@
 //! What can be written on the command line. Names and defaults are the original's.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use buildkit_util_appdefaults::Defaults;
 use buildkit_util_goflags::ProfileFlags;
+use buildkit_util_gotext::parse_duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 /// Version as `--version` prints it after the program's name.
@@ -182,11 +184,17 @@ pub(crate) struct Records {
     pub(crate) format: Format,
 }
 
+/// A duration that is not negative.
+fn duration(text: &str) -> Result<Duration, String> {
+    let nanos = parse_duration(text).map_err(|error| error.to_string())?;
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| format!("invalid duration {text:?}"))
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
     /// Keep data newer than this limit, e.g. 24h
-    #[arg(long, value_name = "DURATION", value_parser = crate::duration::parse)]
-    pub(crate) keep_duration: Option<std::time::Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) keep_duration: Option<Duration>,
     /// Keep data below this limit (in MB)
     #[arg(long, value_name = "MB", default_value_t = 0.0, hide_default_value = true)]
     pub(crate) keep_storage: f64,

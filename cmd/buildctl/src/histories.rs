@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 use buildkit_api_services_control::{
-    BuildHistoryEvent, BuildHistoryRecord, BuildHistoryRequest, BuildResultInfo, Descriptor, Exporter,
-    UpdateBuildHistoryRequest,
+    BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, BuildResultInfo,
+    Descriptor, Exporter, UpdateBuildHistoryRequest,
 };
 use buildkit_util_tabwriter::{Fill, align};
 use prost_types::Timestamp;
@@ -39,7 +39,7 @@ pub(crate) async fn prune(global: &Global, args: &Format) -> Result<()> {
     let mut table = Table::new("TYPE\tREF\tCREATED\tCOMPLETED\tGENERATION\n");
     let mut problems = Vec::new();
     while let Some(event) = events.next().await? {
-        let Some(record) = event.record.as_ref().filter(|record| !record.pinned) else { continue };
+        let Some(record) = event.record.as_ref().filter(|_| is_deletable(&event)) else { continue };
         let request =
             UpdateBuildHistoryRequest { r#ref: record.r#ref.clone(), delete: true, ..Default::default() };
         if let Err(error) = client.update_build_history(request).await {
@@ -87,6 +87,11 @@ impl Table {
 
 fn is_pinned(event: &BuildHistoryEvent) -> bool {
     event.record.as_ref().is_some_and(|record| record.pinned)
+}
+
+/// Whether it is about a record that may go. Of a build that runs there is none yet.
+fn is_deletable(event: &BuildHistoryEvent) -> bool {
+    !is_pinned(event) && event.r#type() != BuildHistoryEventType::Started
 }
 
 fn row(event: &BuildHistoryEvent) -> String {
@@ -184,6 +189,17 @@ fn text(text: &str) -> Data {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_or_is_pinned_is_not_pruned() {
+        let event = |kind: BuildHistoryEventType, pinned| BuildHistoryEvent {
+            r#type: kind.into(),
+            record: Some(BuildHistoryRecord { pinned, ..BuildHistoryRecord::default() }),
+        };
+        assert!(is_deletable(&event(BuildHistoryEventType::Complete, false)));
+        assert!(!is_deletable(&event(BuildHistoryEventType::Complete, true)));
+        assert!(!is_deletable(&event(BuildHistoryEventType::Started, false)));
+    }
 
     #[test]
     fn events_as_rows_and_as_json() {

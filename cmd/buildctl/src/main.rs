@@ -9,7 +9,6 @@ mod connect;
 mod debug;
 mod dial_stdio;
 mod disk_usage;
-mod duration;
 mod excerpt;
 mod histories;
 mod missing;

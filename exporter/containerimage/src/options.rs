@@ -5,6 +5,7 @@ use buildkit_exporter_containerimage_exptypes::{AnnotationKey, key, option};
 use buildkit_exporter_util_epoch as epoch;
 use buildkit_solver_result::BuildResult;
 use buildkit_util_compression::{Compression, Config};
+use buildkit_util_gotext::{bool_error, parse_bool as go_bool};
 
 use crate::AnnotationGroup;
 
@@ -120,8 +121,8 @@ fn compression(attrs: &BTreeMap<String, String>) -> Result<Config, Error> {
     }
     if let Some(value) = attrs.get(option::FORCE_COMPRESSION) {
         let named = format!("non-bool value {value} specified for {}", option::FORCE_COMPRESSION);
-        config.force =
-            value.is_empty() || go_bool(value).map_err(|why| Error::Invalid(format!("{named}: {why}")))?;
+        config.force = value.is_empty()
+            || go_bool(value).ok_or_else(|| Error::Invalid(format!("{named}: {}", bool_error(value))))?;
     }
     if let Some(value) = attrs.get(option::COMPRESSION_LEVEL) {
         let level: i64 = value.parse().map_err(|_| {
@@ -137,21 +138,13 @@ fn compression(attrs: &BTreeMap<String, String>) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Reads a yes or no as Go's `strconv.ParseBool` does.
-fn go_bool(value: &str) -> Result<bool, String> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {value:?}: invalid syntax")),
-    }
-}
-
 /// Reads an option that is yes or no.
 ///
 /// # Errors
 /// [`Error::Invalid`] if it is something else.
 pub fn parse_bool(key: &str, value: &str) -> Result<bool, Error> {
-    go_bool(value).map_err(|why| Error::Invalid(format!("non-bool value specified for {key}: {why}")))
+    let error = || Error::Invalid(format!("non-bool value specified for {key}: {}", bool_error(value)));
+    go_bool(value).ok_or_else(error)
 }
 
 /// Reads an option that is yes or no, where no value is yes.

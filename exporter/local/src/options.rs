@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use buildkit_exporter::{Error, ExportResult};
 use buildkit_exporter_util_epoch as epoch;
+use buildkit_util_gotext::{bool_error, parse_bool};
 
 /// What happens to files that are in the directory already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,16 +39,9 @@ impl TreeOptions {
             match key.as_str() {
                 "attestation-prefix" => options.attestation_prefix.clone_from(value),
                 "platform-split" => {
-                    let split = match value.as_str() {
-                        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                        _ => {
-                            return Err(Error::Invalid(format!(
-                                "non-bool value for {key}: {value}: strconv.ParseBool: parsing {value:?}: \
-                                 invalid syntax"
-                            )));
-                        }
-                    };
+                    let split = parse_bool(value).ok_or_else(|| {
+                        Error::Invalid(format!("non-bool value for {key}: {value}: {}", bool_error(value)))
+                    })?;
                     options.platform_split = Some(split);
                 }
                 "mode" => {

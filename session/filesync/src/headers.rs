@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use buildkit_util_gotext::parse_bool;
 use http::HeaderMap;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 
@@ -48,9 +49,8 @@ pub(crate) fn get(map: &HeaderMap, key: &str) -> Vec<String> {
         let values = map.get_all(key).iter();
         values.filter_map(|value| std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned)).collect()
     };
-    let escaped = texts(&format!("{key}-encoded"))
-        .first()
-        .is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "True" | "TRUE"));
+    let escaped =
+        texts(&format!("{key}-encoded")).first().is_some_and(|value| parse_bool(value) == Some(true));
     let values = texts(key);
     if escaped { values.iter().map(|value| unescape(value).unwrap_or_default()).collect() } else { values }
 }

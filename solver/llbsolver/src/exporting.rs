@@ -11,6 +11,7 @@ use buildkit_frontend::BridgeError;
 use buildkit_session::SessionGroup;
 use buildkit_solver::ExportMode;
 use buildkit_util_cachedigest::Digest;
+use buildkit_util_gotext::parse_bool;
 use buildkit_util_grpcerrors::RemoteError;
 use buildkit_util_progress::Writer;
 use futures::future::try_join_all;
@@ -48,8 +49,7 @@ impl CacheExportPlan {
             Some("max") => ExportMode::Max,
             _ => ExportMode::Min,
         };
-        let ignore_error = attrs.get("ignore-error").map(String::as_str);
-        let ignore_error = matches!(ignore_error, Some("1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let ignore_error = attrs.get("ignore-error").and_then(|text| parse_bool(text)).unwrap_or_default();
         Ok(Self { export, mode, ignore_error })
     }
 

@@ -9,6 +9,7 @@ use buildkit_solver::{
     OpContext, OutputIndex, Prepare, ResultId, ResultStore, VertexId, VertexSpec,
 };
 use buildkit_util_cachedigest::Digest;
+use buildkit_util_progress::{Event, LogStream, VertexLog};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
@@ -71,6 +72,8 @@ pub struct FakeOp {
     pub same_content: Option<String>,
     /// Which call fails.
     pub failing: Failing,
+    /// What each run writes to its output when it begins.
+    pub says: Vec<String>,
     /// Each run takes one permit first, and says so.
     pub gate: Option<Arc<Semaphore>>,
     /// Runs at most so many at a time.
@@ -255,10 +258,18 @@ impl Op<FakeDomain> for RunningOp {
 
     async fn exec(
         &self,
-        _: &OpContext<FakeDomain>,
+        cx: &OpContext<FakeDomain>,
         inputs: Vec<FakeOutput>,
     ) -> Result<Vec<FakeOutput>, FakeError> {
         self.note(format!("exec {}", self.op.name));
+        for text in &self.op.says {
+            cx.publish(Event::Log(VertexLog {
+                vertex: cx.vertex().id.0.clone(),
+                stream: LogStream::Stdout,
+                data: text.clone().into(),
+                timestamp: SystemTime::now(),
+            }));
+        }
         enter(self.op.deaf.as_ref(), "exec")?;
         if let Some(begun) = &self.op.begun {
             begun.notify_one();

@@ -3,6 +3,7 @@ use buildkit_source::{Error, Identifier};
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_fsutil::Differ;
 use buildkit_util_gojson::Object;
+use buildkit_util_gotext::parse_bool;
 
 /// A list as Go has it: none is not the same as empty in a key.
 type List = Option<Vec<String>>;
@@ -96,15 +97,6 @@ impl Options {
     pub(crate) fn shared_key(&self, session_key: &str) -> String {
         let suffix = if self.metadata_only { ":metadata" } else { "" };
         format!("{}:{}:{session_key}{suffix}", self.name, self.shared_key_hint)
-    }
-}
-
-/// As Go's `strconv.ParseBool`.
-fn parse_bool(value: &str) -> Option<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

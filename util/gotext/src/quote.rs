@@ -3,8 +3,25 @@ use std::fmt::Write as _;
 /// `text` in double quotes with escapes, as Go's `%q` writes it: error texts of Dockerfiles hold such words,
 /// and so do dumps of their syntax.
 pub fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
+    quoted_bytes(text.as_bytes())
+}
+
+/// As [`quoted`], of what may be no text: bytes that are none are escaped.
+pub fn quoted_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 2);
     out.push('"');
+    for chunk in bytes.utf8_chunks() {
+        push_escaped(&mut out, chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a string does not fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn push_escaped(out: &mut String, text: &str) {
     for c in text.chars() {
         let escape = match c {
             '"' => "\\\"",
@@ -32,8 +49,6 @@ pub fn quoted(text: &str) -> String {
         };
         out.push_str(escape);
     }
-    out.push('"');
-    out
 }
 
 fn is_printable(c: char) -> bool {
@@ -61,5 +76,6 @@ mod tests {
         ] {
             assert_eq!(quoted(text), expected);
         }
+        assert_eq!(quoted_bytes(b"/a\"b\n\xff\x01\xc3\xa9\xe2\x28"), r#""/a\"b\n\xff\x01é\xe2(""#);
     }
 }

@@ -1,5 +1,6 @@
 use anyhow::{Context as _, Result, bail};
 use buildkit_client::CacheOption;
+use buildkit_util_gotext::parse_bool;
 
 use super::fields;
 
@@ -44,7 +45,7 @@ fn github(mut option: CacheOption, variable: impl Fn(&str) -> Option<String>) ->
     let attrs = &mut option.attrs;
     let is_v2 = match attrs.get("version") {
         Some(version) => version == "2",
-        None => variable("ACTIONS_CACHE_SERVICE_V2").and_then(|text| fields::bool(&text)) == Some(true),
+        None => variable("ACTIONS_CACHE_SERVICE_V2").and_then(|text| parse_bool(&text)) == Some(true),
     };
     let mut add = |key: &str, value: Option<String>| {
         if let (Some(value), false) = (value, attrs.contains_key(key)) {

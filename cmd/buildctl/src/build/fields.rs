@@ -3,15 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
+use buildkit_util_gotext::csv_fields;
 
 /// The fields of one line of CSV, quoted ones without their quotes.
 pub(crate) fn csv(line: &str) -> Result<Vec<String>> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_bytes());
-    let record = match reader.records().next() {
-        Some(record) => record.with_context(|| format!("failed to parse {line:?} as CSV"))?,
-        None => return Ok(Vec::new()),
-    };
-    Ok(record.iter().map(str::to_owned).collect())
+    csv_fields(line).with_context(|| format!("failed to parse {line:?} as CSV"))
 }
 
 /// The pairs of one line of CSV, keys in lower case. `type` is apart.
@@ -37,15 +33,6 @@ pub(crate) fn pairs(list: &[String]) -> Result<BTreeMap<String, String>> {
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect()
-}
-
-/// A truth value as Go reads it.
-pub(crate) fn bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use buildkit_client::{Export, ExportTarget};
+use buildkit_util_gotext::parse_bool;
 
 use super::fields;
 
@@ -20,7 +21,7 @@ fn parse_one(line: &str) -> Result<Export> {
         bail!("output={value} not supported for --output, you meant dest={value}?");
     }
     let dest = attrs.get("dest").cloned().unwrap_or_default();
-    let is_tar = attrs.get("tar").and_then(|text| fields::bool(text)).unwrap_or(true);
+    let is_tar = attrs.get("tar").and_then(|text| parse_bool(text)).unwrap_or(true);
     let target = match kind.as_str() {
         "local" => directory(&kind, &dest),
         "oci" | "docker" if !is_tar => directory(&kind, &dest),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use buildkit_util_gotext::parse_bool;
 use buildkit_util_resolver::{KeyPair, TlsFiles};
 
 use super::fields::csv;
@@ -20,7 +21,7 @@ pub(crate) fn parse(flags: &[String]) -> Result<BTreeMap<String, TlsFiles>> {
                 "ca" => value.clone_into(&mut ca),
                 "cert" => value.clone_into(&mut cert),
                 "key" => value.clone_into(&mut key),
-                "insecure" => insecure = matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+                "insecure" => insecure = parse_bool(value).unwrap_or_default(),
                 _ => {}
             }
         }

@@ -1,7 +1,6 @@
 use anyhow::{Result, bail};
 use buildkit_session_sshforward_sshprovider::Agent;
-
-use super::fields;
+use buildkit_util_gotext::parse_bool;
 
 /// Parses the values of `--ssh`.
 pub(crate) fn parse(list: &[String]) -> Result<Vec<Agent>> {
@@ -16,7 +15,7 @@ fn parse_one(text: &str) -> Result<Agent> {
     let mut agent = Agent { id: id.to_owned(), paths: Vec::new(), raw: false };
     for part in value.iter().flat_map(|value| value.split(',')) {
         match part.split_once('=') {
-            Some(("raw", value)) => match fields::bool(value) {
+            Some(("raw", value)) => match parse_bool(value) {
                 Some(raw) => agent.raw = raw,
                 None => bail!("invalid value for 'raw': {value}"),
             },

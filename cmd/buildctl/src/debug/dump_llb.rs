@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use buildkit_solver_pb::{Definition, Op, OpMetadata, file_action, map, op};
 use buildkit_util_cachedigest::Digest;
 use buildkit_util_gojson::Object;
+use buildkit_util_gotext::quoted;
 use prost::Message as _;
 
 use crate::cli::DumpLlb;
@@ -63,9 +64,9 @@ fn dot(entries: &[Entry]) -> String {
         let (name, shape) = label(entry);
         out.push_str(&format!(
             "  {} [label={} shape={}];\n",
-            quote(entry.digest.as_str()),
-            quote(&name),
-            quote(shape)
+            quoted(entry.digest.as_str()),
+            quoted(&name),
+            quoted(shape)
         ));
     }
     for entry in entries {
@@ -80,9 +81,9 @@ fn dot(entries: &[Entry]) -> String {
             }
             out.push_str(&format!(
                 "  {} -> {} [label={}];\n",
-                quote(&input.digest),
-                quote(entry.digest.as_str()),
-                quote(label)
+                quoted(&input.digest),
+                quoted(entry.digest.as_str()),
+                quoted(label)
             ));
         }
     }
@@ -120,23 +121,4 @@ fn action_name(action: &Option<file_action::Action>) -> String {
         }
         None => String::new(),
     }
-}
-
-/// A text in double quotes, with escapes where it needs them.
-fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

@@ -1,11 +1,11 @@
 use anyhow::Result;
 use buildkit_api_types::WorkerRecord;
 use buildkit_solver_pb::Platform;
+use buildkit_util_gotext::format_duration;
 use buildkit_util_tabwriter::{Fill, align};
 
 use crate::cli::{Global, Records};
 use crate::connect::connect;
-use crate::duration;
 use crate::size::exact_size;
 use crate::template::{Data, Template};
 
@@ -61,7 +61,7 @@ fn verbose(worker: &WorkerRecord) -> String {
             out.push_str(&format!("\tFilters:\t{}\n", rule.filters.join(" ")));
         }
         if rule.keep_duration > 0 {
-            out.push_str(&format!("\tKeep duration:\t{}\n", duration::format(rule.keep_duration)));
+            out.push_str(&format!("\tKeep duration:\t{}\n", format_duration(rule.keep_duration)));
         }
         for (name, bytes) in [
             ("Reserved space", rule.reserved_space),

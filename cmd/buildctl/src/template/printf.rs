@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use buildkit_util_gotext::quoted;
+
 use super::data::Data;
 
 /// `fmt.Sprint`: a space between two values of which none is a text.
@@ -96,7 +98,7 @@ fn one(arg: &Data, verb: char, flags: &Flags) -> String {
 fn leaf_text(leaf: &Data, verb: char, flags: &Flags) -> String {
     match (leaf, verb) {
         (Data::Text(text), 's' | 'v') => cut(text, flags).to_owned(),
-        (Data::Text(text), 'q') => quote(cut(text, flags)),
+        (Data::Text(text), 'q') => quoted(cut(text, flags)),
         (Data::Text(text), 'x' | 'X') => {
             let hex: String = cut(text, flags).bytes().map(|byte| format!("{byte:02x}")).collect();
             if verb == 'X' { hex.to_uppercase() } else { hex }
@@ -144,25 +146,6 @@ fn digits(number: i64, mut digits: String, prefix: &str, flags: &Flags) -> Strin
 fn cut<'a>(text: &'a str, flags: &Flags) -> &'a str {
     let end = flags.precision.and_then(|precision| text.char_indices().nth(precision));
     end.map_or(text, |(end, _)| &text[..end])
-}
-
-/// A text as a constant of Go.
-fn quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 fn pad(text: String, flags: &Flags) -> String {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use buildkit_util_gotext::parse_duration;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -464,32 +465,15 @@ pub struct Duration(pub std::time::Duration);
 impl Duration {
     /// Parses Go's notation of durations, or a number of seconds.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut rest = text.trim_matches('"');
-        if rest.is_empty() {
+        let text = text.trim_matches('"');
+        if text.is_empty() {
             return Some(Self::default());
         }
-        if let Ok(seconds) = rest.parse::<u64>() {
+        if let Ok(seconds) = text.parse::<u64>() {
             return Some(Self(std::time::Duration::from_secs(seconds)));
         }
-        let mut total = 0.0_f64;
-        while !rest.is_empty() {
-            let split = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-            let number: f64 = rest[..split].parse().ok()?;
-            rest = &rest[split..];
-            let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-            let scale = match &rest[..end] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-            total += number * scale;
-            rest = &rest[end..];
-        }
-        std::time::Duration::try_from_secs_f64(total).ok().map(Self)
+        let nanos = u64::try_from(parse_duration(text).ok()?).ok()?;
+        Some(Self(std::time::Duration::from_nanos(nanos)))
     }
 }
 

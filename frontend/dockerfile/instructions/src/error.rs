@@ -1,6 +1,6 @@
 use buildkit_errdefs::{Classify, Kind};
 use buildkit_frontend_dockerfile_shell as shell;
-use buildkit_util_gotext::{CsvError, quoted};
+use buildkit_util_gotext::{CsvError, DurationError, quoted};
 use buildkit_util_suggest::search;
 
 /// Why an instruction has no meaning. The texts are upstream's.
@@ -86,7 +86,7 @@ pub enum Error {
     HealthcheckType(String),
     /// A time that Go's form of times has not.
     #[error("{0}")]
-    Duration(String),
+    Duration(DurationError),
     /// A time too short to mean something.
     #[error("Interval {} cannot be less than 1ms", quoted(.0))]
     ShortInterval(&'static str),

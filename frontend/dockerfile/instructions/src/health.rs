@@ -1,7 +1,8 @@
 use std::num::IntErrorKind;
 use std::time::Duration;
 
-use crate::duration::parse_duration;
+use buildkit_util_gotext::parse_duration;
+
 use crate::error::At;
 use crate::flags::{Flags, Takes};
 use crate::request::{Request, command_words};
@@ -56,7 +57,7 @@ fn interval(flags: &Flags<'_>, name: &'static str) -> Result<Duration, At> {
     if text.is_empty() {
         return Ok(Duration::ZERO);
     }
-    let nanoseconds = parse_duration(text).map_err(|text| at(Error::Duration(text)))?;
+    let nanoseconds = parse_duration(text).map_err(|error| at(Error::Duration(error)))?;
     match u64::try_from(nanoseconds) {
         Ok(0) => Ok(Duration::ZERO),
         Ok(nanoseconds @ 1_000_000..) => Ok(Duration::from_nanos(nanoseconds)),

@@ -7,7 +7,6 @@
 mod commands;
 mod copy;
 mod device;
-mod duration;
 mod error;
 mod expand;
 mod fields;

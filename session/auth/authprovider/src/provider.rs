@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use buildkit_errdefs::Kind;
 use buildkit_session_auth::{CredentialProvider, Credentials, ProviderError, Token, TokenRequest, TokenSeed};
 use buildkit_util_appcontext as tasks;
+use buildkit_util_gotext::parse_bool;
 
 use crate::seeds::Seeds;
 use crate::{AuthConfig, DockerConfig, Error};
@@ -44,9 +45,7 @@ impl DockerAuth {
         fetcher: Option<Arc<dyn TokenFetcher>>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Self {
-        // What Go takes for true.
-        let no_tokens =
-            matches!(variable(NO_TOKENS).as_deref(), Some("1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let no_tokens = variable(NO_TOKENS).and_then(|text| parse_bool(&text)).unwrap_or_default();
         let seeds = Arc::new(Seeds::new(config.dir()));
         Self { config, kept: tokio::sync::Mutex::default(), seeds, fetcher, no_tokens }
     }

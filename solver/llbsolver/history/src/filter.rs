@@ -3,9 +3,13 @@ use std::time::SystemTime;
 
 use buildkit_api_services_control::BuildHistoryRecord;
 use buildkit_util_gitutil::GitUrl;
+use buildkit_util_gotext::{csv_fields, parse_duration};
 use prost_types::Timestamp;
 
-use crate::{Error, duration};
+use crate::Error;
+
+/// Most bytes of all filters of one request.
+const LONGEST: usize = 8 << 10;
 
 /// What the error of a build says that was given up.
 const CANCELED: &str = "context canceled";
@@ -49,8 +53,11 @@ impl Filters {
     /// Reads filters as of a moment.
     ///
     /// # Errors
-    /// When one of them has not the form.
+    /// When one of them has not the form, or they are longer than makes sense.
     pub(crate) fn parse(filters: &[String], now: SystemTime) -> Result<Self, Error> {
+        if filters.iter().map(String::len).sum::<usize>() > LONGEST {
+            return Err(Error::Invalid(format!("History filters have more than {LONGEST} bytes")));
+        }
         let any = filters.iter().map(|filter| Filter::parse(filter, now)).collect::<Result<_, _>>()?;
         Ok(Self { any })
     }
@@ -64,7 +71,9 @@ impl Filters {
 impl Filter {
     fn parse(text: &str, now: SystemTime) -> Result<Self, Error> {
         let (mut times, mut fields) = (Vec::new(), Vec::new());
-        for part in split(text)? {
+        // Nothing is no line, but a filter that chooses everything.
+        let parts = if text.is_empty() { Ok(Vec::new()) } else { csv_fields(text) };
+        for part in parts.map_err(|error| Error::Invalid(error.to_string()))? {
             match TimeTest::parse(&part, now)? {
                 Some(test) => times.push(test),
                 None => fields.push(part),
@@ -83,49 +92,6 @@ impl Filter {
                 Some(&"repository") => repository(record),
                 _ => None,
             })
-    }
-}
-
-/// The parts of a line of comma-separated values. One that holds a comma is in quotes.
-fn split(text: &str) -> Result<Vec<String>, Error> {
-    let invalid = || Error::Invalid(format!("failed to parse history filters {text:?}: quotes do not match"));
-    let mut parts = Vec::new();
-    let mut rest = text;
-    loop {
-        let part = match rest.strip_prefix('"') {
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                let part = &rest[..end];
-                rest = &rest[end..];
-                if part.contains('"') {
-                    return Err(invalid());
-                }
-                part.to_owned()
-            }
-            Some(mut quoted) => {
-                let mut part = String::new();
-                loop {
-                    let end = quoted.find('"').ok_or_else(invalid)?;
-                    part.push_str(&quoted[..end]);
-                    quoted = &quoted[end + 1..];
-                    match quoted.strip_prefix('"') {
-                        // Two quotes are one.
-                        Some(more) => {
-                            part.push('"');
-                            quoted = more;
-                        }
-                        None => break,
-                    }
-                }
-                rest = quoted;
-                part
-            }
-        };
-        parts.push(part);
-        if rest.is_empty() {
-            return Ok(parts);
-        }
-        rest = rest.strip_prefix(',').ok_or_else(invalid)?;
     }
 }
 
@@ -148,14 +114,14 @@ impl TimeTest {
         };
         let bound = match field {
             TimeField::Duration => {
-                duration::parse(value).ok_or_else(|| Error::Invalid(format!("invalid duration {value}")))?
+                parse_duration(value).map_err(|_| Error::Invalid(format!("invalid duration {value}")))?
             }
-            _ => match duration::parse(value) {
-                Some(age) => {
+            _ => match parse_duration(value) {
+                Ok(age) => {
                     let now = i128::from(nanos(&now.into()));
                     i64::try_from((now - i128::from(age)).div_euclid(1_000_000_000)).unwrap_or(i64::MIN)
                 }
-                None => {
+                Err(_) => {
                     let time = value.parse::<Timestamp>();
                     time.map_err(|_| Error::Invalid(format!("invalid time {value}")))?.seconds
                 }
@@ -309,11 +275,12 @@ mod tests {
     fn nonsense_is_refused() {
         for (filter, text) in [
             ("ref+x", "parse error"),
+            (&"ref==x,".repeat(LONGEST), "more than 8192 bytes"),
             ("startedAt>soon", "invalid time soon"),
             ("duration<2000-01-02T03:04:05Z", "invalid duration 2000-01-02T03:04:05Z"),
-            ("ref==\"x\"", "quotes do not match"),
-            ("\"ref==x", "quotes do not match"),
-            ("\"ref==x\"y", "quotes do not match"),
+            ("ref==\"x\"", "column 6: bare \" in non-quoted-field"),
+            ("\"ref==x", "extraneous or missing \" in quoted-field"),
+            ("\"ref==x\"y", "extraneous or missing \" in quoted-field"),
         ] {
             let error = choose(&[filter], 0).expect_err(filter).to_string();
             assert!(error.contains(text), "{filter}: {error}");

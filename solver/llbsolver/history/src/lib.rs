@@ -10,7 +10,6 @@
 //! clients report; here they are made of the build's progress: a span for the build and one for each run of each step.
 #![forbid(unsafe_code)]
 
-mod duration;
 mod error;
 mod filter;
 mod history;

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 use buildkit_api_services_control::{
     BuildHistoryEvent, BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest,
 };
+use buildkit_util_appcontext as tasks;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -39,8 +40,14 @@ impl BuildHistory {
                 record: Some((*record).clone()),
             })
         });
-        let records =
-            if request.active_only { Vec::new() } else { self.choose(&reference, &filters, request.limit)? };
+        let records = if request.active_only {
+            Vec::new()
+        } else {
+            let (history, reference) = (self.clone(), reference.clone());
+            // There may be many, and each has to be decoded.
+            let work = tasks::spawn_blocking(move || history.choose(&reference, &filters, request.limit));
+            work.await.unwrap_or_else(|error| Err(Error::Invalid(error.to_string())))?
+        };
         let records = records.into_iter().filter_map(|chosen| decode(&chosen.record)).map(|record| {
             Ok(BuildHistoryEvent { r#type: BuildHistoryEventType::Complete.into(), record: Some(record) })
         });
@@ -59,13 +66,16 @@ impl BuildHistory {
 
     fn choose(&self, reference: &str, filters: &Filters, count: i32) -> Result<Vec<Chosen>, Error> {
         let is_wanted = |record: &BuildHistoryRecord| {
-            (reference.is_empty() || record.r#ref == reference)
-                && !self.inner.is_deleted(&record.r#ref)
-                && filters.match_record(record)
+            !self.inner.is_deleted(&record.r#ref) && filters.match_record(record)
         };
-        let records = self.inner.store.records()?.into_iter().filter_map(|entry| {
-            let record = decode(&entry.value)?;
-            is_wanted(&record).then(|| Chosen { started: started(&record), record: entry.value })
+        let records = if reference.is_empty() {
+            self.inner.store.records()?.into_iter().map(|entry| entry.value).collect()
+        } else {
+            self.inner.store.encoded(reference)?.into_iter().collect::<Vec<_>>()
+        };
+        let records = records.into_iter().filter_map(|value| {
+            let record = decode(&value)?;
+            is_wanted(&record).then(|| Chosen { started: started(&record), record: value })
         });
         limit(records.collect(), count, |chosen| chosen.started)
     }

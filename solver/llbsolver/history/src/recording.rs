@@ -3,7 +3,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use buildkit_api_services_control::{BuildHistoryRecord, BuildResultInfo, Descriptor, Exporter};
+use buildkit_api_services_control::{BuildHistoryRecord, BuildResultInfo, Descriptor};
 use buildkit_errdefs::Kind;
 use buildkit_util_appcontext as tasks;
 use buildkit_util_contentutil::Error as ContentError;
@@ -12,10 +12,11 @@ use buildkit_util_ocispec as oci;
 use buildkit_util_progress::Subscription;
 use bytes::Bytes;
 use prost::Message as _;
+use tokio::sync::oneshot;
 
 use crate::history::{BuildHistory, Inner};
 use crate::logs::ProgressLog;
-use crate::redact;
+use crate::redact::{self, Room};
 use crate::store::Lease;
 use crate::trace::{self, BuildSpan, TraceParent};
 use crate::{Error, media_type};
@@ -65,13 +66,14 @@ pub struct DeliveredImage {
 
 /// Records a build. Dropping it records that the build was given up.
 pub struct Recording {
-    /// `None` when it is being written.
-    build: Option<Recorded>,
+    /// Taken when the build is over.
+    ended: Option<oneshot::Sender<Outcome>>,
+    number: u64,
+    reference: String,
     inner: Arc<Inner>,
 }
 
 struct Recorded {
-    number: u64,
     record: BuildHistoryRecord,
     started: SystemTime,
     progress: Subscription,
@@ -95,44 +97,29 @@ impl BuildHistory {
             return None;
         }
         let started = SystemTime::now();
-        let exporters = build.exporters.into_iter();
+        let mut room = Room::default();
         let record = BuildHistoryRecord {
+            frontend_attrs: room.attrs(build.frontend_attrs),
+            exporters: room.exporters(build.exporters),
             r#ref: build.reference,
             frontend: build.frontend,
-            frontend_attrs: redact::attrs(build.frontend_attrs),
-            exporters: exporters
-                .map(|(kind, attrs)| Exporter { r#type: kind, attrs: redact::attrs(attrs) })
-                .collect(),
             created_at: Some(started.into()),
             ..BuildHistoryRecord::default()
         };
         let number = self.inner.start(record.clone());
+        let reference = record.r#ref.clone();
         let build = Recorded {
-            number,
             record,
             started,
             progress: build.progress,
             parent: build.parent,
             recorded: build.recorded,
         };
-        Some(Recording { build: Some(build), inner: self.inner.clone() })
-    }
-}
-
-impl Recording {
-    /// Records how the build ended. Returns at once.
-    #[track_caller]
-    pub fn finish(mut self, result: Result<Delivered, RemoteError>) {
-        self.end(Outcome { completed: SystemTime::now(), result, place: Location::caller() });
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        let Some(build) = self.build.take() else { return };
-        self.inner.end(build.number, &build.record.r#ref);
+        let (sender, ended) = oneshot::channel();
         let inner = self.inner.clone();
         tasks::detach("record a build", async move {
-            let (number, reference) = (build.number, build.record.r#ref.clone());
-            let (record, recorded) = match write(&inner, build, outcome).await {
+            let reference = build.record.r#ref.clone();
+            let (record, recorded) = match write(&inner, build, ended).await {
                 Ok((record, recorded)) => (Some(record), Some(recorded)),
                 Err(error) => {
                     tracing::warn!(%error, build = reference, "build is not recorded");
@@ -147,21 +134,51 @@ impl Recording {
                 recorded();
             }
         });
+        Some(Recording { ended: Some(sender), number, reference, inner: self.inner.clone() })
+    }
+}
+
+impl Recording {
+    /// Records how the build ended. Returns at once.
+    #[track_caller]
+    pub fn finish(mut self, result: Result<Delivered, RemoteError>) {
+        self.end(Outcome { completed: SystemTime::now(), result, place: Location::caller() });
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let Some(ended) = self.ended.take() else { return };
+        self.inner.end(self.number, &self.reference);
+        if ended.send(outcome).is_err() {
+            // Who records has gone; nobody is to wait for it.
+            self.inner.written(self.number, &self.reference, None);
+        }
     }
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
+        self.end(Outcome::given_up());
+    }
+}
+
+impl Outcome {
+    #[track_caller]
+    fn given_up() -> Self {
         let canceled = RemoteError::new(Kind::Cancelled, "context canceled");
-        self.end(Outcome { completed: SystemTime::now(), result: Err(canceled), place: Location::caller() });
+        Self { completed: SystemTime::now(), result: Err(canceled), place: Location::caller() }
     }
 }
 
 type Written = (BuildHistoryRecord, Box<dyn FnOnce() + Send>);
 
 /// Reads the progress to its end, then writes everything.
-async fn write(inner: &Arc<Inner>, mut build: Recorded, outcome: Outcome) -> Result<Written, Error> {
-    let mut log = ProgressLog::default();
+async fn write(
+    inner: &Arc<Inner>,
+    mut build: Recorded,
+    ended: oneshot::Receiver<Outcome>,
+) -> Result<Written, Error> {
+    let (outcome, log) = watch(inner, &mut build.progress, ended).await;
+    let mut log = log?;
     loop {
         match tokio::time::timeout(PATIENCE, build.progress.next()).await {
             Ok(Some(status)) => log.add(status),
@@ -171,11 +188,56 @@ async fn write(inner: &Arc<Inner>, mut build: Recorded, outcome: Outcome) -> Res
                 break;
             }
         }
-        if log.is_full() {
-            log = blocking(inner, move |inner| log.spill(&inner.store).map(|()| log)).await?;
-        }
+        log = spill(inner, log).await?;
     }
     blocking(inner, move |inner| store(inner, build, log, outcome)).await
+}
+
+/// Waits for the end of a build. What it writes is kept by others only up to a limit, so much of it is read before.
+async fn watch(
+    inner: &Arc<Inner>,
+    progress: &mut Subscription,
+    mut ended: oneshot::Receiver<Outcome>,
+) -> (Outcome, Result<ProgressLog, Error>) {
+    let mut log = Ok(ProgressLog::default());
+    let mut is_open = true;
+    loop {
+        tokio::select! {
+            outcome = &mut ended => return (outcome.unwrap_or_else(|_| Outcome::given_up()), log),
+            () = progress.piled_up(), if is_open => {}
+        }
+        (log, is_open) = match log {
+            Ok(log) => read(inner, progress, log).await,
+            Err(error) => (Err(error), false),
+        };
+    }
+}
+
+/// Reads what there is; whether there can be more.
+async fn read(
+    inner: &Arc<Inner>,
+    progress: &mut Subscription,
+    mut log: ProgressLog,
+) -> (Result<ProgressLog, Error>, bool) {
+    loop {
+        let (status, is_end) = progress.take();
+        if status.is_empty() {
+            return (Ok(log), !is_end);
+        }
+        log.add(status);
+        log = match spill(inner, log).await {
+            Ok(log) => log,
+            Err(error) => return (Err(error), false),
+        };
+    }
+}
+
+/// Writes what has been read if it is much.
+async fn spill(inner: &Arc<Inner>, mut log: ProgressLog) -> Result<ProgressLog, Error> {
+    if !log.is_full() {
+        return Ok(log);
+    }
+    blocking(inner, move |inner| log.spill(&inner.store).map(|()| log)).await
 }
 
 /// Runs work that blocks, when it is its turn.
@@ -210,7 +272,7 @@ fn store(inner: &Inner, build: Recorded, mut log: ProgressLog, outcome: Outcome)
     let mut error_text = None;
     match outcome.result {
         Ok(delivered) => {
-            record.exporter_response = redact::attrs(delivered.response);
+            record.exporter_response = Room::default().attrs(delivered.response);
             // Upstream's has at least the provenance of the build there, and clients look into it unasked.
             let result = record.result.insert(BuildResultInfo::default());
             for (index, image) in delivered.images {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use buildkit_api_services_control::Exporter;
 use serde_json::Value;
 
 /// Stands for what is left out, as in the original.
@@ -27,26 +28,51 @@ const SECRET_NAMES: [&str; 12] = [
 /// Most bytes of all options of one record together: a record is in memory as long as it exists.
 const LIMIT: usize = 128 << 10;
 
-/// Options as they may be recorded: secrets are masked, and the longest are left out if there are too many.
-pub(crate) fn attrs(attrs: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut attrs: BTreeMap<String, String> = attrs
-        .into_iter()
-        .map(|(key, value)| {
+/// Most exporters of one record.
+const EXPORTERS: usize = 256;
+
+/// Bytes of options that a record can still take.
+pub(crate) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(LIMIT)
+    }
+}
+
+impl Room {
+    /// Options as they may be recorded: secrets are masked, and the longest are left out if there are too many.
+    pub(crate) fn attrs(&mut self, attrs: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let masked = attrs.into_iter().map(|(key, value)| {
             let value = option(&key, value);
             (key, value)
-        })
-        .collect();
-    let mut sum: usize = attrs.iter().map(|(key, value)| key.len() + value.len()).sum();
-    while sum > LIMIT {
-        let longest = attrs.iter().max_by_key(|(key, value)| key.len() + value.len());
-        let Some(key) = longest.map(|(key, _)| key.clone()) else { break };
-        if let Some(value) = attrs.remove(&key) {
-            sum -= key.len() + value.len();
+        });
+        let mut attrs: BTreeMap<String, String> = masked.collect();
+        let mut sum: usize = attrs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if sum > self.0 {
+            let mut sizes: Vec<(usize, String)> =
+                attrs.iter().map(|(key, value)| (key.len() + value.len(), key.clone())).collect();
+            sizes.sort_unstable_by(|a, b| b.cmp(a));
+            let before = attrs.len();
+            for (size, key) in sizes {
+                if sum <= self.0 {
+                    break;
+                }
+                attrs.remove(&key);
+                sum -= size;
+            }
+            let left_out = before - attrs.len();
+            tracing::debug!(left_out, "options of a build are too long for its record");
         }
-        let key: String = key.chars().take(64).collect();
-        tracing::debug!(option = key, "options of a build are too long for its record, one is left out");
+        self.0 -= sum;
+        attrs
     }
-    attrs
+
+    /// Exporters as they may be recorded.
+    pub(crate) fn exporters(&mut self, list: Vec<(String, BTreeMap<String, String>)>) -> Vec<Exporter> {
+        let list = list.into_iter().take(EXPORTERS);
+        list.map(|(kind, attrs)| Exporter { r#type: kind, attrs: self.attrs(attrs) }).collect()
+    }
 }
 
 fn option(name: &str, value: String) -> String {
@@ -160,7 +186,8 @@ mod tests {
             ("target", "stage"),
             ("build-arg:EMPTY_TOKEN", ""),
         ];
-        let recorded = attrs(options.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        let recorded =
+            Room::default().attrs(options.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
         assert!(!format!("{recorded:?}").contains(canary), "{recorded:?}");
         assert_eq!(recorded["target"], "stage");
         assert_eq!(recorded["build-arg:EMPTY_TOKEN"], "");
@@ -170,7 +197,18 @@ mod tests {
 
     #[test]
     fn options_are_bounded() {
-        let options = [("a".to_owned(), "x".repeat(LIMIT)), ("b".to_owned(), "y".to_owned())];
-        assert_eq!(attrs(options.into()).into_keys().collect::<Vec<_>>(), ["b"]);
+        let options =
+            |size: usize| [("a".to_owned(), "x".repeat(size)), ("b".to_owned(), "y".to_owned())].into();
+        let names = |attrs: BTreeMap<String, String>| attrs.into_keys().collect::<Vec<_>>();
+        assert_eq!(names(Room::default().attrs(options(LIMIT))), ["b"]);
+        // All parts of a record share its room.
+        let mut room = Room::default();
+        assert_eq!(names(room.attrs(options(LIMIT / 2))), ["a", "b"]);
+        let exporters = room.exporters(vec![("local".to_owned(), options(LIMIT / 2)); 2 * EXPORTERS]);
+        assert_eq!(exporters.len(), EXPORTERS);
+        assert!(exporters.into_iter().all(|exporter| names(exporter.attrs.into_iter().collect()) == ["b"]));
+        // Many short ones are as quick as one.
+        let many = (0..200_000).map(|number| (format!("option-{number:06}"), String::new())).collect();
+        assert_eq!(Room::default().attrs(many).len(), LIMIT / "option-000000".len());
     }
 }

@@ -22,11 +22,12 @@ struct Reader {
 }
 
 impl BuildHistory {
-    /// The progress of a build that is over; nothing if there is no record of it.
+    /// The progress of a build that is over; nothing if there is no record of it. Waits for one that is being written.
     ///
     /// # Errors
     /// When the record or its blob cannot be read.
     pub async fn replay(&self, reference: &str) -> Result<Option<Replay>, Error> {
+        self.settled(Some(reference)).await;
         let record = match self.inner.store.get(reference) {
             Ok(record) => record,
             Err(Error::NotFound(_)) => return Ok(None),

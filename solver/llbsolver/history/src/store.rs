@@ -170,16 +170,19 @@ impl Store {
 
     /// A record.
     pub(crate) fn get(&self, reference: &str) -> Result<BuildHistoryRecord, Error> {
-        let value = self.metadata.get(RECORDS, reference.as_bytes());
-        let value = value.map_err(Error::metadata("read a build record"))?;
-        let value = value.ok_or_else(|| Error::NotFound(reference.to_owned()))?;
+        let value = self.encoded(reference)?.ok_or_else(|| Error::NotFound(reference.to_owned()))?;
         decode(&value).ok_or_else(|| Error::Damaged(reference.to_owned()))
     }
 
     /// Whether there is a record.
     pub(crate) fn has(&self, reference: &str) -> Result<bool, Error> {
+        Ok(self.encoded(reference)?.is_some())
+    }
+
+    /// A record, encoded, if there is one.
+    pub(crate) fn encoded(&self, reference: &str) -> Result<Option<Bytes>, Error> {
         let value = self.metadata.get(RECORDS, reference.as_bytes());
-        Ok(value.map_err(Error::metadata("read a build record"))?.is_some())
+        value.map_err(Error::metadata("read a build record"))
     }
 
     /// All records, encoded, in the order of their ids.

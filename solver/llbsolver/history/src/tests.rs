@@ -111,6 +111,24 @@ fn open(metadata: &Arc<MemoryStore>, content: &Arc<dyn ContentStore>, retention:
     BuildHistory::open(options).expect("opens")
 }
 
+fn size_of_files(dir: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let sizes = entries.map(|path| match path.metadata() {
+        Ok(meta) if meta.is_dir() => size_of_files(&path),
+        meta => meta.map_or(0, |meta| meta.len()),
+    });
+    sizes.sum()
+}
+
+fn output(text: String) -> Event {
+    Event::Log(VertexLog {
+        vertex: Digest::sha256("step"),
+        stream: LogStream::Stdout,
+        data: text.into(),
+        timestamp: SystemTime::now(),
+    })
+}
+
 fn vertex(name: &str, cached: bool) -> Event {
     let now = SystemTime::now();
     Event::Vertex(Vertex {
@@ -410,4 +428,37 @@ async fn records_are_announced_and_endless_ids_are_not_recorded() {
     recording.finish(Ok(Delivered::default()));
     until(|| told.load(Ordering::Relaxed)).await;
     assert!(fixture.history.inner.store.has("x").expect("reads"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_output_is_recorded_of_a_build_that_writes_more_than_is_kept_in_memory() {
+    const WRITES: usize = 2400;
+    const LENGTH: usize = 60_000;
+    let fixture = Fixture::new(Retention::default());
+    let bus = Bus::new();
+    let recording = fixture.start("b1", &bus);
+    for number in 0..WRITES {
+        bus.publish(output(format!("{number:0LENGTH$}")));
+        // Only who reads in time sees everything, so it is waited until what was piled up is read, but for the last pile.
+        let (pile, written) = (8 << 20, number * LENGTH);
+        let read = (written / pile * pile).saturating_sub(pile + pile / 4);
+        let wait = async {
+            while size_of_files(fixture._dir.path()) < read as u64 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.expect("is read");
+    }
+    assert!(bus.size() < (WRITES * LENGTH) / 2);
+    bus.close();
+    recording.finish(Ok(Delivered::default()));
+    let record = fixture.record("b1").await;
+    let replay = fixture.history.replay("b1").await.expect("answers").expect("is recorded");
+    let messages: Vec<_> = replay.map(|message| message.expect("a message")).collect().await;
+    let numbers = messages.iter().flat_map(|message| &message.logs).map(|log| {
+        let text = std::str::from_utf8(&log.msg).expect("text");
+        text.parse::<usize>().expect("a number")
+    });
+    assert!(numbers.eq(0..WRITES));
+    assert!(record.logs.is_some_and(|logs| logs.size > (WRITES * LENGTH) as i64));
 }

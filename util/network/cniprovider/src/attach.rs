@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use buildkit_util_appcontext::spawn_blocking;
 use buildkit_util_network_netpool::Factory;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -128,7 +129,12 @@ impl Network {
                 tracing::warn!(namespace = id, %error, "a network is not taken down properly");
             }
         }
-        self.namespaces.remove(&id);
+        let namespaces = self.namespaces.clone();
+        // The kernel may take its time with a mount.
+        let removed = spawn_blocking(move || namespaces.remove(&id)).await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, "a network namespace is left behind");
+        }
     }
 
     /// Takes away a namespace of an earlier daemon.

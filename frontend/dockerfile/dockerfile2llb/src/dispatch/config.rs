@@ -7,6 +7,7 @@ use buildkit_frontend_dockerfile_instructions::{
     Volume,
 };
 use buildkit_frontend_dockerfile_linter::checks;
+use buildkit_util_gotext::format_duration;
 use buildkit_util_ocispec::{Empty, Healthcheck as Health};
 
 use crate::convert::Converter;
@@ -115,10 +116,10 @@ impl Converter<'_> {
         let text = format!(
             "HEALTHCHECK {{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
             format::words(&health.test),
-            format::duration(health.interval),
-            format::duration(health.timeout),
-            format::duration(health.start_period),
-            format::duration(health.start_interval),
+            format_duration(nanos(health.interval)),
+            format_duration(nanos(health.timeout)),
+            format_duration(nanos(health.start_period)),
+            format_duration(nanos(health.start_interval)),
             health.retries
         );
         self.note(id, text)

@@ -1,12 +1,12 @@
 //! The process of an exec op: its environment, its limits and the words about its end.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use buildkit_errdefs::{Classify as _, Kind};
 use buildkit_executor::{Exit, HostEntry, Meta, NetMode, ResourceLimits, SecurityMode, Ulimit};
 use buildkit_session::SessionGroup;
 use buildkit_solver_pb as pb;
+use buildkit_util_gotext::quoted;
 use buildkit_util_system::default_path_env;
 
 use crate::Result;
@@ -136,34 +136,6 @@ pub(super) fn unsuccessful(args: &[String]) -> String {
 /// Whether an exit code is one of those that are fine.
 pub(super) fn is_success(valid: &[i32], code: i32) -> bool {
     if valid.is_empty() { code == 0 } else { valid.contains(&code) }
-}
-
-/// A text in quotes as Go's `%q` writes it.
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if c.is_ascii_control() => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c if c.is_control() || c == '\u{feff}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]
