@@ -43,7 +43,7 @@ impl CacheExportPlan {
             .iter()
             .find(|exporter| exporter.kind() == kind)
             .ok_or_else(|| RemoteError::new(Kind::Unknown, format!("unknown cache exporter: {kind:?}")))?;
-        let export = exporter.resolve(attrs).map_err(|error| RemoteError::from_error(&error))?;
+        let export = exporter.resolve(attrs).map_err(|error| RemoteError::from_error(&error).of_build())?;
         // What cannot be read of these two is passed over, as it is upstream.
         let mode = match attrs.get("mode").map(String::as_str) {
             Some("max") => ExportMode::Max,
@@ -65,13 +65,13 @@ impl CacheExportPlan {
         let part = progress.start("preparing build cache for export");
         let found = keys.records(trees, solver, &options, self.mode).await;
         part.done(0, 0);
-        let (records, _held) = found.map_err(|error| RemoteError::from_error(&error))?;
+        let (records, _held) = found.map_err(|error| RemoteError::from_error(&error).of_build())?;
         let provider = solver.solver.domain().services().cache.provider();
         let group = SessionGroup::new([core.info.session_id.clone()]);
         let part = progress.start("sending cache export");
         let written = self.export.write(&records, provider, &group, progress).await;
         part.done(0, 0);
-        written.map_err(|error| RemoteError::from_error(&error).into())
+        written.map_err(|error| RemoteError::from_error(&error).of_build().into())
     }
 }
 
