@@ -1,5 +1,6 @@
 //! The program of the runtime, in the form in which it starts containers fastest.
 
+use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use rustix::io::Errno;
 /// CVE-2019-5736 (`libcontainer/nsenter/cloned_binary.c`, later `libcontainer/exeseal`).
 const SEALABLE: [&str; 2] = ["runc", "buildkit-runc"];
 
+/// How programs begin.
+const ELF: [u8; 4] = *b"\x7fELF";
+
 /// The program of the runtime.
 ///
 /// A container must not be able to overwrite the program that starts it, so runc makes a copy of itself for each one:
@@ -24,6 +28,7 @@ pub(crate) struct Program {
     path: PathBuf,
     /// A symbolic link to the copy, so that processes have the name of the program and not that of a descriptor.
     link: PathBuf,
+    /// Gate: the file is read by the first of those that start.
     copy: Mutex<Option<Result<Arc<Copy>, Unsealable>>>,
 }
 
@@ -70,19 +75,13 @@ impl Program {
     /// What to execute now. May read the whole file: not for tasks that must not wait.
     pub(crate) fn executable(&self) -> Executable {
         let mut copy = self.copy.lock();
-        let file = || Executable { path: self.path.clone(), _copy: None };
         // What is wrong with the file is said when it is executed.
+        let file = || Executable { path: self.path.clone(), _copy: None };
         let Ok(of) = fs::metadata(&self.path).map(|metadata| identity(&metadata)) else { return file() };
         match &*copy {
             Some(Err(Unsealable)) => return file(),
             Some(Ok(copy)) if copy.of == of => {}
-            Some(Ok(_)) | None => {
-                *copy = Some(self.seal(of).map(Arc::new).map_err(|error| {
-                    let program = self.path.display();
-                    tracing::warn!(%program, %error, "the runtime makes a copy of itself for each container");
-                    Unsealable
-                }));
-            }
+            Some(Ok(_)) | None => *copy = Some(self.seal(of)),
         }
         match &*copy {
             Some(Ok(copy)) => Executable { path: self.link.clone(), _copy: Some(copy.clone()) },
@@ -90,8 +89,26 @@ impl Program {
         }
     }
 
-    fn seal(&self, of: Identity) -> std::io::Result<Copy> {
+    fn seal(&self, of: Identity) -> Result<Arc<Copy>, Unsealable> {
+        match self.copy_program(of) {
+            Ok(Some(copy)) => Ok(Arc::new(copy)),
+            Ok(None) => Err(Unsealable),
+            Err(error) => {
+                let program = self.path.display();
+                tracing::warn!(%program, %error, "the runtime makes a copy of itself for each container");
+                Err(Unsealable)
+            }
+        }
+    }
+
+    /// `None` for what is no program: the interpreter of a script could not open a descriptor that is closed by then.
+    fn copy_program(&self, of: Identity) -> std::io::Result<Option<Copy>> {
         let mut file = fs::File::open(&self.path)?;
+        let mut magic = [0; ELF.len()];
+        if file.read(&mut magic)? < ELF.len() || magic != ELF {
+            return Ok(None);
+        }
+        file.rewind()?;
         let name = self.path.file_name().unwrap_or_default();
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let sealed = match memfd_create(name, flags | MemfdFlags::EXEC) {
@@ -112,7 +129,7 @@ impl Program {
         // Of the process that follows the link, which has the same descriptors until it executes the program.
         fs::os::unix::fs::symlink(format!("/proc/self/fd/{}", memory.as_raw_fd()), &new)?;
         fs::rename(&new, &self.link)?;
-        Ok(Copy { of, _sealed: memory.into() })
+        Ok(Some(Copy { of, _sealed: memory.into() }))
     }
 }
 
@@ -189,6 +206,17 @@ mod tests {
         assert_eq!(executable.path, program.path());
         let said = ask(&executable, "readlink /proc/$$/exe");
         assert_eq!(said, program.path().to_string_lossy());
+    }
+
+    #[test]
+    fn a_script_runs_from_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = Program::new(directory.path().join("runc"), directory.path());
+        fs::write(program.path(), "#!/bin/sh\necho ran\n").unwrap();
+        fs::set_permissions(program.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let executable = program.executable();
+        assert_eq!(executable.path, program.path());
+        assert_eq!(Command::new(executable.path).output().unwrap().stdout, b"ran\n");
     }
 
     #[test]
