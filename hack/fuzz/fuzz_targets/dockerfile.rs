@@ -2,7 +2,8 @@
 //! with zeros between them.
 #![no_main]
 
-#[path = "../../../frontend/dockerfile/builder/tests/fake/mod.rs"]
+#[path = "../../../frontend/dockerfile/builder/tests/frontend/fake.rs"]
+#[expect(dead_code, reason = "tests give and ask more")]
 mod fake;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let ignore_file = parts.next().map(text).unwrap_or_default();
     let image = serde_json::from_str(IMAGE).unwrap_or_default();
     let images = BTreeMap::from([("docker.io/library/a:latest".to_owned(), image)]);
-    let client = FakeClient::new(Given { dockerfile, ignore_file, opts, images, caps_off: Vec::new() });
+    let client = FakeClient::new(Given { dockerfile, ignore_file, opts, images, ..Given::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _ = runtime.block_on(DockerfileFrontend.build(client));
 });
