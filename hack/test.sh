@@ -18,8 +18,10 @@ fi
 # The end-to-end tests drive these binaries. The same packages and features as the tests have, so that
 # nothing is built twice.
 $cargo build --locked --workspace --bins
-# nextest ends a test that hangs, which `cargo test` does not.
+# nextest ends a test that hangs, which `cargo test` does not. Tests wait more than they compute: twice as many as there
+# are processors run at a time.
 nextest=$(command -v cargo-nextest || hack/tools.sh cargo-nextest)
-"$nextest" nextest run --locked --workspace --profile "$profile" --no-tests=fail
+"$nextest" nextest run --locked --workspace --profile "$profile" --no-tests=fail \
+	--test-threads "$((2 * $(nproc)))"
 # nextest does not run the examples in documentation.
 $cargo test --locked --workspace --doc --quiet

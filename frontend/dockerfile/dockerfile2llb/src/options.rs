@@ -96,9 +96,15 @@ impl ConvertOptions {
             Some(config) => config.clone(),
             None => {
                 let directive = parse_directive(DirectiveKind::Check, dockerfile);
-                let text = directive.map(|found| found.value).unwrap_or_default();
-                LintConfig::parse(&text)
-                    .map_err(|error| Error::invalid(format!("failed to parse check options: {error}")))?
+                let text = directive.as_ref().map(|found| found.value.as_str()).unwrap_or_default();
+                LintConfig::parse(text).map_err(|error| {
+                    let error = Error::invalid(format!("failed to parse check options: {error}"));
+                    let error = error.hint("write `# check=skip=RULE,OTHER;error=true`");
+                    match &directive {
+                        Some(directive) => error.at(&directive.ranges),
+                        None => error,
+                    }
+                })?
             }
         };
         Ok(Linter::new(config, move |warning| warn(warning)))

@@ -35,6 +35,9 @@ pub(super) fn parse(text: &str) -> Result<PortSpec<'_>> {
     Ok(PortSpec { address, host_ports, container_ports, protocol })
 }
 
+/// What ports are.
+const PORTS: &str = "write a number up to 65535, or first-last, such as 80/tcp or 8000-8010";
+
 impl PortSpec<'_> {
     /// Each port with its protocol.
     pub(super) fn ports(&self) -> Result<Vec<String>> {
@@ -47,11 +50,13 @@ impl PortSpec<'_> {
         if !address.is_empty() && address.parse::<IpAddr>().is_err() {
             return Err(Error::invalid(format!("invalid IP address: {address}")));
         }
-        let (start, end) = range(self.container_ports)
-            .ok_or_else(|| Error::invalid(format!("invalid containerPort: {}", self.container_ports)))?;
+        let (start, end) = range(self.container_ports).ok_or_else(|| {
+            Error::invalid(format!("invalid containerPort: {}", self.container_ports)).hint(PORTS)
+        })?;
         if !self.host_ports.is_empty() {
-            let (host_start, host_end) = range(self.host_ports)
-                .ok_or_else(|| Error::invalid(format!("invalid hostPort: {}", self.host_ports)))?;
+            let (host_start, host_end) = range(self.host_ports).ok_or_else(|| {
+                Error::invalid(format!("invalid hostPort: {}", self.host_ports)).hint(PORTS)
+            })?;
             if end - start != host_end - host_start && end != start {
                 return Err(Error::invalid(format!(
                     "invalid ranges specified for container and host Ports: {} and {}",
