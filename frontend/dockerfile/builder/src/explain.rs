@@ -189,6 +189,10 @@ fn of_text(message: &str) -> Option<String> {
     if let Some(id) = between("unset ssh forward key ", "") {
         return Some(format!("give an agent or a key with --ssh {id}, or remove `required`"));
     }
+    // Where there are files, their checksum is what fails.
+    if message.starts_with("lstat ") && message.ends_with(AFTER_EMPTY) {
+        return Some("the stage that it is copied from is empty".to_owned());
+    }
     let what = message.strip_suffix(" is not allowed")?.rsplit(char::is_whitespace).next()?;
     Some(format!("allow it with --allow {what}, and in the configuration of the daemon"))
 }
