@@ -168,7 +168,11 @@ impl Activated {
 
 impl Drop for Activated {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Killed, it would leave its file systems mounted.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let pid = rustix::process::Pid::from_child(&self.child);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
         let _ = self.child.wait();
     }
 }
