@@ -2,15 +2,18 @@
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use buildkit_client_llb::{FileActions, Owner, copy, local, mkfile, scratch};
 use buildkit_frontend_gateway_pb as gw;
 use buildkit_solver_pb as pb;
+use buildkit_util_testutil::{Run, wait_for};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-
+use rustix::process::Signal;
 use tonic::Code;
 
 use crate::client::{DEADLINE, connect};
+use crate::dockerfiles::Context;
 use crate::driven::Driven;
 use crate::graph::{Graph, file, input, of};
 use crate::hostile::share;
@@ -123,6 +126,60 @@ fn a1_20_special_user_files_are_not_opened() {
         let _ = sandbox.build(&owned).run();
     }
     sandbox.assert_serves("after user files");
+}
+
+/// With names that nothing else has, and a trace of all that the daemon opens.
+#[test]
+fn a1_20_no_special_file_is_opened() {
+    let mut sandbox = Sandbox::new();
+    let trace = sandbox.path("trace");
+    let mut tracer = Run::new("strace")
+        .args(["-f", "-q", "-y", "-e", "trace=open,openat,openat2", "-e", "signal=none", "-o"])
+        .arg(&trace)
+        .args(["-p", &sandbox.daemon.id().to_string()])
+        .start();
+    let traced = || fs_err::read_to_string(&trace).unwrap_or_default();
+    // It has come to the daemon when that is seen to open something.
+    wait_for("the trace", Duration::from_secs(60), || {
+        sandbox.assert_serves("while it is traced");
+        (!traced().is_empty()).then_some(())
+    });
+    let dockerfile = "FROM busybox AS made\nENV PATH=/bin\n\
+                      RUN mkfifo /canary-pipe && mknod /canary-char c 1 5 && mknod /canary-block b 8 0 && \
+                      ln -s canary-pipe /canary-link && echo text > /canary-file\n\
+                      FROM scratch\nCOPY --from=made /canary-* /\nCOPY --chown=1:1 --from=made /canary-link /followed\n";
+    let context = Context::new(&sandbox, "context", dockerfile);
+    let out = sandbox.path("out");
+    context.build(&sandbox).args(to_directory(&out)).run().assert_ok();
+    assert!(fs_err::symlink_metadata(out.join("canary-pipe")).expect("an entry").file_type().is_fifo());
+    // A Dockerfile and an ignore file that are none.
+    for name in ["canary.Dockerfile", "canary.Dockerfile.dockerignore"] {
+        let directory = sandbox.path(&format!("of-{name}"));
+        fs_err::create_dir(&directory).expect("a directory");
+        fs_err::write(directory.join("canary.Dockerfile"), "FROM scratch\n").expect("a file");
+        let _ = fs_err::remove_file(directory.join(name));
+        mknodat(CWD, directory.join(name), FileType::Fifo, Mode::from_raw_mode(0o644), 0).expect("a pipe");
+        let local = |kind: &str| format!("{kind}={}", directory.display());
+        let built = sandbox
+            .daemon
+            .buildctl(["build", "--frontend", "dockerfile.v0", "--opt", "filename=canary.Dockerfile"])
+            .args(["--local", &local("context"), "--local", &local("dockerfile")])
+            .run();
+        assert!(!built.status.success() || name.ends_with("ignore"), "a pipe was read");
+    }
+    sandbox.assert_serves("at the end of the trace");
+    tracer.signal(Signal::INT);
+    tracer.wait();
+    let opened: Vec<String> = traced()
+        .lines()
+        .filter(|line| line.rsplit_once(" = ").is_some_and(|(_, result)| result.contains("canary")))
+        .map(str::to_owned)
+        .collect();
+    assert!(opened.iter().any(|line| line.contains("canary-file")), "the trace shows what is opened");
+    let is_special =
+        |line: &&String| ["pipe>", "char>", "block>", "ignore>"].iter().any(|end| line.contains(end));
+    let wrong: Vec<_> = opened.iter().filter(is_special).filter(|line| !line.contains("O_PATH")).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
