@@ -28,6 +28,8 @@ const DOCKERFILE: &str = "\
     RUN --mount=type=secret,id=file --mount=type=secret,id=value,env=VALUE \
         --mount=type=secret,id=other,target=/given/deep/key \
         [ -n \"$VALUE\" ] && wc -c < /run/secrets/file > /size && wc -c < /given/deep/key >> /size\n\
+    RUN --mount=type=secret,id=value,env=VALUE --mount=type=tmpfs,target=/dump \
+        cd /dump && ulimit -c unlimited; sh -c 'kill -SEGV $$'; [ -n \"$VALUE\" ]\n\
     FROM scratch\n\
     COPY --from=steps /size /\n";
 
@@ -41,13 +43,14 @@ fn a4_06_secrets_are_on_no_disk_and_in_no_key() {
         // The client has it in files and in its environment; those are not the daemon's.
         fs_err::write(sandbox.path("secret"), canary(which)).unwrap();
         let image = format!("type=oci,dest={}", results.join("image.tar").display());
+        let cache = format!("type=local,dest={},mode=max", results.join("cache").display());
         let source = |id: &str| format!("id={id},src={}", sandbox.path("secret").display());
         context
             .build(&sandbox)
             .args(["--secret", &source("file"), "--secret", &source("other")])
             .args(["--secret", "id=value,env=CANARY"])
             .env("CANARY", canary(which))
-            .args(["--output", &image, "--export-cache", "type=inline"])
+            .args(["--output", &image, "--export-cache", "type=inline", "--export-cache", &cache])
             .arg("--metadata-file")
             .arg(results.join("metadata.json"))
             .run()
@@ -67,7 +70,8 @@ fn a4_06_secrets_are_on_no_disk_and_in_no_key() {
         .arg(results.join("image"))
         .run()
         .assert_ok();
-    for layer in fs_err::read_dir(results.join("image/blobs/sha256")).unwrap() {
+    let blobs = |of: &str| fs_err::read_dir(results.join(of).join("blobs/sha256")).unwrap();
+    for layer in blobs("image").chain(blobs("cache")) {
         let layer = layer.unwrap().path();
         // Not every blob is a layer.
         let unpacked = Run::new("sh").args(["-c", "gzip -dc < \"$1\" 2>/dev/null", "sh"]).arg(&layer).run();
