@@ -1,48 +1,82 @@
+use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use fs_err as fs;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Hierarchies;
+use crate::{Hierarchies, Hierarchy};
 
 /// How often a state of the kernel is looked at before it is given up, with a pause in between.
 const TRIES: usize = 20;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(2);
+/// The first of them while a process that has ended is on its way out: that is mostly soon.
+const SHORT_PAUSE: Duration = Duration::from_micros(50);
 
 /// The control group of one container, in every hierarchy where it exists.
 ///
 /// All calls are short and synchronous; they wait for the kernel for 40 ms at most.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
-    /// Directories that may exist.
-    directories: Vec<PathBuf>,
-    memory: Option<PathBuf>,
-    freezer: Option<PathBuf>,
-    unified: Option<PathBuf>,
+    /// As it was given.
+    pub(crate) name: String,
+    /// One per hierarchy; none when the name means nothing below their roots.
+    pub(crate) places: Vec<Place>,
+    /// Whether the name means a group below the roots.
+    pub(crate) safe: bool,
+}
+
+/// The group in one hierarchy, where it may exist.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) directory: PathBuf,
 }
 
 impl Cgroup {
     /// The group `path`, absolute within each hierarchy, as in an OCI configuration. It need not
     /// exist yet. Groups in the words of systemd (`slice:prefix:name`) are not found.
     pub fn new(hierarchies: &Hierarchies, path: &str) -> Self {
-        let relative = path.trim_start_matches('/');
-        let place = |hierarchy: &crate::Hierarchy| hierarchy.mount_point.join(relative);
-        // The root of a hierarchy holds the host.
-        let safe = !relative.is_empty() && !Path::new(relative).components().any(|c| c.as_os_str() == "..");
-        let of = |controller: &str| hierarchies.of(controller).filter(|_| safe).map(place);
+        // The root of a hierarchy holds the host. What is left are proper names.
+        let components = Path::new(path).components().filter(|component| *component != Component::RootDir);
+        let relative: Option<PathBuf> = components
+            .map(|component| match component {
+                Component::Normal(name) => Some(name),
+                _ => None,
+            })
+            .collect();
+        let relative = relative.filter(|relative| relative.as_os_str() != OsStr::new(""));
+        let place = |relative: &PathBuf| {
+            let all = hierarchies.all.iter().cloned();
+            all.map(|hierarchy| Place { directory: hierarchy.mount_point.join(relative), hierarchy })
+                .collect()
+        };
         Self {
-            directories: hierarchies.all.iter().filter(|_| safe).map(place).collect(),
-            memory: of("memory"),
-            freezer: of("freezer"),
-            unified: hierarchies.unified().filter(|_| safe).map(place),
+            name: path.to_owned(),
+            places: relative.as_ref().map(place).unwrap_or_default(),
+            safe: relative.is_some(),
         }
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.places.iter().map(|place| place.directory.as_path())
+    }
+
+    /// Where a controller of version 1 has it.
+    pub(crate) fn of(&self, controller: &str) -> Option<&Place> {
+        self.places.iter().find(|place| place.is_of(controller))
+    }
+
+    pub(crate) fn unified(&self) -> Option<&Place> {
+        self.places.iter().find(|place| place.hierarchy.unified)
     }
 
     /// Ids of the processes in it and in groups below it.
     pub fn processes(&self) -> Vec<Pid> {
         let mut found = Vec::new();
-        for directory in &self.directories {
+        for directory in self.directories() {
             collect(directory, &mut found);
         }
         found.sort_unstable_by_key(|process: &Pid| process.as_raw_nonzero());
@@ -57,8 +91,8 @@ impl Cgroup {
         if processes.is_empty() {
             return false;
         }
-        let at_once = |directory: &PathBuf| fs::write(directory.join("cgroup.kill"), "1").is_ok();
-        if self.memory.is_none() && self.unified.as_ref().is_some_and(at_once) {
+        let at_once = |place: &Place| fs::write(place.directory.join("cgroup.kill"), "1").is_ok();
+        if self.of("memory").is_none() && self.unified().is_some_and(at_once) {
             return true;
         }
         let frozen = self.freeze();
@@ -76,10 +110,10 @@ impl Cgroup {
     /// Stops all processes; waits a moment until they have. Processes in the middle of uninterruptible
     /// work stop later.
     fn freeze(&self) -> bool {
-        let Some(directory) = self.freezer.as_ref().filter(|directory| directory.exists()) else {
+        let Some(place) = self.of("freezer").filter(|place| place.directory.exists()) else {
             return false;
         };
-        let state = directory.join("freezer.state");
+        let state = place.directory.join("freezer.state");
         for _ in 0..TRIES {
             if fs::write(&state, "FROZEN").is_err() {
                 return false;
@@ -94,18 +128,18 @@ impl Cgroup {
 
     /// Lets stopped processes go on, also those that somebody else has stopped.
     fn thaw(&self) {
-        if let Some(directory) = &self.freezer {
-            let _ = fs::write(directory.join("freezer.state"), "THAWED");
+        if let Some(place) = self.of("freezer") {
+            let _ = fs::write(place.directory.join("freezer.state"), "THAWED");
         }
-        if let Some(directory) = &self.unified {
-            let _ = fs::write(directory.join("cgroup.freeze"), "0");
+        if let Some(place) = self.unified() {
+            let _ = fs::write(place.directory.join("cgroup.freeze"), "0");
         }
     }
 
     /// How many processes the kernel has ended because the group ran out of memory.
     pub fn oom_kills(&self) -> u64 {
-        let old = self.memory.iter().map(|directory| directory.join("memory.oom_control"));
-        let new = self.unified.iter().map(|directory| directory.join("memory.events"));
+        let old = self.of("memory").into_iter().map(|place| place.directory.join("memory.oom_control"));
+        let new = self.unified().into_iter().map(|place| place.directory.join("memory.events"));
         old.chain(new).filter_map(|path| fs::read_to_string(path).ok()).map(|text| oom_kills_in(&text)).sum()
     }
 
@@ -115,15 +149,34 @@ impl Cgroup {
     /// Of the first hierarchy where it failed; the others are tried all the same.
     pub fn remove(&self) -> io::Result<()> {
         let mut result = Ok(());
-        for directory in &self.directories {
+        for directory in self.directories() {
             result = result.and(remove_tree(directory));
         }
         result
     }
 
+    /// Removes it if there is nothing in it, no processes and no groups. Returns whether it is gone; if
+    /// not, part of it may be, and what is left is to be killed and removed.
+    ///
+    /// This is the fast way for a container that has ended: it does not look for processes, which the
+    /// kernel does as well, and better. What it has counted is lost.
+    pub fn remove_if_empty(&self) -> bool {
+        // It goes on only while hierarchies have nothing of it: a group without processes is none that
+        // they could be frozen or killed by.
+        let gone = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        self.directories().all(|directory| std::fs::remove_dir(directory).map_or_else(gone, |()| true))
+    }
+
     /// Whether it exists in any hierarchy.
     pub fn exists(&self) -> bool {
-        self.directories.iter().any(|directory| directory.exists())
+        self.directories().any(|directory| directory.exists())
+    }
+}
+
+impl Place {
+    /// Whether a controller of version 1 is here.
+    pub(crate) fn is_of(&self, controller: &str) -> bool {
+        self.hierarchy.controllers.iter().any(|c| c == controller)
     }
 }
 
@@ -132,7 +185,13 @@ fn oom_kills_in(text: &str) -> u64 {
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
+/// Groups below.
 fn children(directory: &Path) -> Vec<PathBuf> {
+    // A directory counts itself, its name and each directory in it: usually there is none, and its
+    // dozens of files need not be listed. Were the count not kept, it would be 1.
+    if fs::metadata(directory).is_ok_and(|metadata| metadata.nlink() == 2) {
+        return Vec::new();
+    }
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     entries.flatten().filter(is_dir).map(|entry| entry.path()).collect()
@@ -147,23 +206,29 @@ fn collect(directory: &Path, found: &mut Vec<Pid>) {
     }
 }
 
+/// Most groups are empty and go at the first try.
 fn remove_tree(directory: &Path) -> io::Result<()> {
     let mut tries = TRIES;
+    let mut pause = SHORT_PAUSE;
     loop {
         let error = match std::fs::remove_dir(directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => error,
         };
-        for child in children(directory) {
-            remove_tree(&child)?;
+        let below = children(directory);
+        for child in &below {
+            remove_tree(child)?;
         }
-        // Processes that have ended hold their group until they are reaped.
         tries -= 1;
         if tries == 0 {
             return Err(error);
         }
-        std::thread::sleep(PAUSE);
+        // Processes that have ended hold their group until they are reaped.
+        if below.is_empty() {
+            std::thread::sleep(pause);
+            pause = PAUSE.min(pause * 2);
+        }
     }
 }
 
@@ -182,9 +247,11 @@ mod tests {
     fn the_root_of_a_hierarchy_is_never_meant() {
         let hierarchies = Hierarchies::detect().expect("mount table");
         assert!(!hierarchies.all.is_empty(), "this test needs cgroups");
-        for path in ["", "/", "/../x", "a/../.."] {
+        for path in ["", "/", "//", ".", "/.", "./.", "..", "/../x", "a/../..", "a/.."] {
             let group = Cgroup::new(&hierarchies, path);
-            assert!(group.directories.is_empty() && !group.kill(), "{path}");
+            assert!(group.places.is_empty() && !group.kill(), "{path}");
+            let made = group.create(&crate::Limits::default(), &[]);
+            assert_eq!(made.map(|_| ()).map_err(|e| e.kind()), Err(io::ErrorKind::InvalidInput), "{path}");
         }
     }
 
@@ -193,7 +260,7 @@ mod tests {
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
         let hierarchies = Hierarchies::detect().expect("mount table");
         let group = Cgroup::new(&hierarchies, &format!("/buildkit-test-{}", std::process::id()));
-        for directory in group.directories.iter().filter(|d| !d.to_string_lossy().contains("cpuset")) {
+        for directory in group.directories().filter(|d| !d.to_string_lossy().contains("cpuset")) {
             fs::create_dir_all(directory.join("below")).expect("group");
         }
         assert!(!group.kill());
@@ -203,15 +270,15 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .expect("spawn");
-        for directory in group.directories.iter().filter(|d| d.exists()) {
+        for directory in group.directories().filter(|d| d.exists()) {
             fs::write(directory.join("below/cgroup.procs"), child.id().to_string()).expect("join");
         }
         drop(child.stdin.take());
         while group.processes().len() < 3 {
             std::thread::sleep(PAUSE);
         }
-        if let Some(freezer) = &group.freezer {
-            fs::write(freezer.join("freezer.state"), "FROZEN").expect("freeze");
+        if let Some(freezer) = group.of("freezer") {
+            fs::write(freezer.directory.join("freezer.state"), "FROZEN").expect("freeze");
         }
         assert!(group.kill());
         let status = child.wait().expect("wait");

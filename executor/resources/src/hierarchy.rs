@@ -31,6 +31,7 @@ impl Hierarchies {
     }
 
     fn parse(table: &str) -> Self {
+        let mut seen = Vec::new();
         let all = table.lines().filter_map(|line| {
             let (mount, filesystem) = line.split_once(" - ")?;
             let mut filesystem = filesystem.split(' ');
@@ -39,6 +40,12 @@ impl Hierarchies {
                 "cgroup2" => true,
                 _ => return None,
             };
+            // One that is mounted again is still one: a group is to be made in it once.
+            let place = mount.split(' ').skip(2).take(2).collect::<Vec<_>>();
+            if seen.contains(&place) {
+                return None;
+            }
+            seen.push(place);
             let options = filesystem.nth(1).unwrap_or_default().split(',');
             let flags = ["rw", "ro", "xattr", "clone_children"];
             let controllers = options.filter(|o| !unified && !flags.contains(o)).map(str::to_owned).collect();
@@ -68,7 +75,8 @@ mod tests {
             "22 27 0:21 / /proc rw,relatime - proc proc rw\n\
              33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:15 - cgroup cgroup rw,cpu,cpuacct\n\
              34 30 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
-             35 30 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n",
+             35 30 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n\
+             36 30 0:30 / /elsewhere/systemd rw - cgroup cgroup rw,xattr,name=systemd\n",
         );
         assert_eq!(hybrid.all.len(), 3);
         assert_eq!(

@@ -10,7 +10,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Fixture, sh};
+use common::{Fixture, Runtime, sh};
 
 const STEPS: u32 = 30;
 
@@ -34,7 +34,7 @@ async fn bundle(fixture: &Fixture) -> std::path::PathBuf {
 
 #[tokio::main]
 async fn main() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(Runtime::Own).await;
     let bundle = bundle(&fixture).await;
     let (mut bare, mut ours) = (Duration::ZERO, Duration::ZERO);
     for step in 0..STEPS {

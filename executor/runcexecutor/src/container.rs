@@ -209,7 +209,8 @@ impl Container {
     /// and bundle. What cannot be taken away is logged, and tried again when the executor opens.
     pub(crate) fn finish(self) -> Remains {
         let oom_killed = self.cgroup.oom_kills() > 0;
-        let ended = leftover::end(&self.cgroup);
+        // Most containers leave nothing behind, and looking for processes takes longer than this.
+        let ended = self.cgroup.remove_if_empty() || leftover::end(&self.cgroup);
         if !ended {
             tracing::warn!(container = self.id, "processes of the container do not end, trying on");
         }

@@ -6,8 +6,34 @@ use buildkit_executor_oci::DnsConfig;
 use buildkit_executor_resources::default_pids_limit;
 use buildkit_util_network::{Networks, Provider};
 
-/// Names of runtimes that are looked for in `PATH`, the first found wins.
-const COMMANDS: [&str; 2] = ["buildkit-runc", "runc"];
+/// Name of the runtime that comes with this program (`cmd/buildkit-runc`), and of runc in releases of the original.
+const OWN: &str = "buildkit-runc";
+/// Name of runc.
+const RUNC: &str = "runc";
+/// The first Linux that the own runtime runs on: major and minor number.
+const OWN_NEEDS: (u32, u32) = (5, 12);
+
+/// Runtimes to look for, the best one first: our own beside this program, and then what is in `PATH`.
+fn default_commands() -> Vec<String> {
+    // Its filters of system calls are for these.
+    let is_known = cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
+    if !is_known || kernel() < Some(OWN_NEEDS) {
+        return vec![RUNC.to_owned()];
+    }
+    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(OWN));
+    let beside = beside.filter(|file| file.is_file()).and_then(|file| file.to_str().map(str::to_owned));
+    beside.into_iter().chain([OWN.to_owned(), RUNC.to_owned()]).collect()
+}
+
+/// Major and minor number of the running Linux.
+fn kernel() -> Option<(u32, u32)> {
+    parse_release(rustix::system::uname().release().to_str().ok()?)
+}
+
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
 
 /// The network that a container asks for.
 pub(crate) fn network_of(networks: &Networks, mode: NetMode) -> &Arc<dyn Provider> {
@@ -47,7 +73,7 @@ impl Options {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
-            commands: COMMANDS.map(str::to_owned).into(),
+            commands: default_commands(),
             cgroup_parent: String::new(),
             networks: Networks::default(),
             dns: DnsConfig::default(),
@@ -56,5 +82,19 @@ impl Options {
             oom_score_adj: None,
             no_pivot: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        assert_eq!(parse_release("6.18.44-fc-v595"), Some((6, 18)));
+        assert_eq!(parse_release("5.4"), Some((5, 4)));
+        assert_eq!(parse_release("x"), None);
+        assert!(parse_release("5.4.0") < Some(OWN_NEEDS) && parse_release("5.12.0") >= Some(OWN_NEEDS));
+        assert!(default_commands().contains(&RUNC.to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! A busybox root file system and an executor with real runc. Needs root.
+//! A busybox root file system and an executor. Needs root.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -16,6 +16,27 @@ use buildkit_snapshot::{Mount, MountKind};
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio_util::sync::CancellationToken;
+
+/// What runs the containers.
+#[derive(Clone, Copy, Debug)]
+pub enum Runtime {
+    /// The runtime of this workspace.
+    Own,
+    /// runc of the machine.
+    Runc,
+}
+
+impl Runtime {
+    pub fn options(self, root: impl Into<PathBuf>) -> Options {
+        let command = match self {
+            Self::Own => {
+                buildkit_util_testutil::binary("buildkit-runc").to_str().expect("path is text").to_owned()
+            }
+            Self::Runc => "runc".to_owned(),
+        };
+        Options { commands: vec![command], ..Options::new(root) }
+    }
+}
 
 pub struct Fixture {
     pub dir: tempfile::TempDir,
@@ -110,15 +131,15 @@ pub fn request(root: Mount, meta: Meta, mounts: Vec<ExecMount>) -> (RunRequest, 
 }
 
 impl Fixture {
-    pub async fn new() -> Self {
-        Self::with(|_| {}).await
+    pub async fn new(runtime: Runtime) -> Self {
+        Self::with(runtime, |_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
+    pub async fn with(runtime: Runtime, change: impl FnOnce(&mut Options)) -> Self {
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
         let dir = tempfile::tempdir().expect("directory");
         make_rootfs(&dir.path().join("rootfs"));
-        let mut options = Options::new(dir.path().join("executor"));
+        let mut options = runtime.options(dir.path().join("executor"));
         change(&mut options);
         let executor = RuncExecutor::open(options).await.expect("open");
         Self { dir, executor }
