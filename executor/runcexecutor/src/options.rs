@@ -5,6 +5,7 @@ use buildkit_executor::NetMode;
 use buildkit_executor_oci::DnsConfig;
 use buildkit_executor_resources::default_pids_limit;
 use buildkit_util_network::{Networks, Provider};
+use buildkit_util_system::in_user_namespace;
 
 /// Name of the runtime that comes with this program (`cmd/buildkit-runc`), and of runc in releases of the original.
 const OWN: &str = "buildkit-runc";
@@ -17,7 +18,7 @@ const OWN_NEEDS: (u32, u32) = (5, 12);
 fn default_commands() -> Vec<String> {
     // Its filters of system calls are for these.
     let is_known = cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
-    if !is_known || kernel() < Some(OWN_NEEDS) {
+    if !is_known || kernel() < Some(OWN_NEEDS) || in_user_namespace() {
         return vec![RUNC.to_owned()];
     }
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name(OWN));

@@ -6,9 +6,8 @@
 //! [`config`] has. Everything else is refused with a message, never passed over.
 //!
 //! Images, and those who run in other containers with the same cache directories, are not trusted: mounts are moved onto
-//! descriptors of places that were found inside the root (`openat2`, the mount calls of Linux 5.2 and 5.12), what hides
-//! paths comes from the machine, no descriptor leads out, and nobody can look into the process before it is the
-//! program. It needs Linux 5.12.
+//! descriptors of places that were found inside the root (`openat2`, the mount calls of Linux 5.2 and 5.12), no
+//! descriptor leads out, and nobody can look into the process before it is the program. It needs Linux 5.12.
 //!
 //! The binary is `cmd/buildkit-runc`, which is [`main`] and nothing else. Source of the behaviour: the OCI Runtime
 //! Specification 1.0.2 (`config.md`, `config-linux.md`), and runc where that leaves it open.

@@ -300,17 +300,16 @@ impl RootFs {
         }
     }
 
-    /// The device that swallows everything: the container's, if it is one and not what an image or another container has
-    /// put there (CVE-2025-31133), or else the machine's.
-    fn null(&self) -> Result<OwnedFd, Error> {
-        if let Ok(own) = self.root.resolve_no_follow("/dev/null")
-            && is_null(own.as_fd())?
-        {
-            return Ok(own.into_fd());
+    /// The container's device that swallows everything. What an image or another container has put in its place hides
+    /// nothing, or shows something else (CVE-2025-31133).
+    fn null(&self) -> Result<Handle, Error> {
+        const NULL_DEVICE: &str = "/dev/null";
+        let null = self.root.resolve_no_follow(NULL_DEVICE).context("mask paths")?;
+        if is_null(null.as_fd())? {
+            Ok(null)
+        } else {
+            Err(Error::new(format!("`{NULL_DEVICE}` is no null device")))
         }
-        let null = rustix::fs::open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .context("open `/dev/null`")?;
-        if is_null(null.as_fd())? { Ok(null) } else { Err(Error::new("`/dev/null` is something else")) }
     }
 
     fn make_readonly(&self, path: &Path) -> Result<(), Error> {

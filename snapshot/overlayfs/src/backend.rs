@@ -2,6 +2,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use buildkit_snapshot::{Backend, Error, Layered, LocalMounter, Mount, MountKind};
+use buildkit_util_system::in_user_namespace;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid};
 
 /// Snapshots on overlayfs.
@@ -73,12 +74,6 @@ impl OverlayBackend {
             _ => result,
         }
     }
-}
-
-/// Whether ids are mapped, so that overlayfs may not use `trusted.` attributes.
-fn in_user_namespace() -> bool {
-    fs_err::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"])
 }
 
 impl Backend for OverlayBackend {

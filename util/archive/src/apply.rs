@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use buildkit_util_compression::Limits;
 use buildkit_util_overlay::Stack;
-use buildkit_util_system::{FileKind, Root, Timestamp};
+use buildkit_util_system::{FileKind, Root, Timestamp, in_user_namespace};
 use rustix::fs::{AtFlags, FileType, linkat, makedev};
 use rustix::io::Errno;
 
@@ -356,10 +356,4 @@ impl Applier<'_> {
 
 fn is(error: &buildkit_util_system::Error, errno: Errno) -> bool {
     error.errno() == Some(errno.raw_os_error())
-}
-
-/// Whether this process sees only a part of the system's users, where no devices can be made.
-fn in_user_namespace() -> bool {
-    let map = fs_err::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().ne(["0", "0", "4294967295"])
 }

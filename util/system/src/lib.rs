@@ -16,7 +16,7 @@ mod user;
 mod walk;
 
 pub use buildkit_util_gopath as path;
-pub use env::{DEFAULT_PATH_UNIX, DEFAULT_PATH_WINDOWS, default_path_env};
+pub use env::{DEFAULT_PATH_UNIX, DEFAULT_PATH_WINDOWS, default_path_env, in_user_namespace};
 pub use error::Error;
 pub use handle::Handle;
 pub use root::{CreateFile, Root};
