@@ -179,69 +179,106 @@ fn special_again(special: &Path) {
     }
 }
 
-#[test]
-fn a4_05_bombs_end_in_an_error_or_in_a_build() {
-    let mut sandbox = Sandbox::new();
-    // As large as 2^30 values in each other.
-    let doubling: String =
-        (1..40).map(|n| format!("ARG A{n}=$A{0}$A{0}\n", n - 1)).collect::<Vec<_>>().concat();
-    let expansion = format!("ARG A0=xxxxxxxx\n{doubling}FROM scratch\nCOPY a /\n");
-    let own = format!("FROM scratch\nENV A0=xxxxxxxx\n{}COPY a /\n", doubling.replace("ARG", "ENV"));
-    let nested = format!("FROM scratch\nENV A={}{}\n", "${A:-".repeat(100_000), "}".repeat(100_000));
-    for (name, dockerfile) in [("expansion", &expansion), ("own", &own), ("nested", &nested)] {
-        let failed = Context::new(&sandbox, name, dockerfile).build(&sandbox).run().assert_fails().text();
-        assert!(failed.contains("Dockerfile:"), "{name}: {}", start(&failed));
+/// Builds files that are small and mean much, or are large themselves; the daemon goes on.
+struct Bombs(Sandbox);
+
+impl Bombs {
+    fn new() -> Self {
+        Self(Sandbox::new())
     }
 
-    let json = |keyword: &str| {
-        let brackets = 30_000;
-        format!(
-            "FROM scratch\nCOPY Dockerfile /\n{keyword} {}{}\n",
-            "[".repeat(brackets),
-            "]".repeat(brackets)
-        )
-    };
-    for keyword in ["CMD", "SHELL", "VOLUME"] {
-        let failed =
-            Context::new(&sandbox, "json", &json(keyword)).build(&sandbox).run().assert_fails().text();
-        assert!(failed.contains("Dockerfile:3"), "{keyword}: {}", start(&failed));
+    /// What is said of a file that is refused, at this place.
+    #[track_caller]
+    fn refused(&self, name: &str, dockerfile: &str, place: &str) -> String {
+        let failed = Context::new(&self.0, name, dockerfile).build(&self.0).run().assert_fails().text();
+        // It may be very long.
+        let start: String = failed.chars().take(2000).collect();
+        assert!(failed.contains(place), "{name}: {start}");
+        failed
     }
 
-    let stages: String =
-        (0..3000).map(|n| format!("FROM scratch AS s{n}\nCOPY Dockerfile /f{n}\n")).collect();
-    Context::new(&sandbox, "stages", &stages).build(&sandbox).run().assert_ok();
-    let many: String = (0..100_000).map(|n| format!("FROM scratch AS s{n}\n")).collect();
-    Context::new(&sandbox, "many", &format!("{many}COPY Dockerfile /\n")).build(&sandbox).run().assert_ok();
+    fn built(&self, name: &str, dockerfile: &str) {
+        Context::new(&self.0, name, dockerfile).build(&self.0).run().assert_ok();
+    }
 
-    let chain: String =
-        (1..300).map(|n| format!("FROM s{} AS s{n}\nENV X{n}=1\n", n - 1)).collect::<Vec<_>>().concat();
-    let chain = format!("FROM scratch AS s0\nCOPY Dockerfile /\n{chain}");
-    Context::new(&sandbox, "chain", &chain).build(&sandbox).run().assert_ok();
-
-    // Triggers that need the stage that they are for, and that are triggers again.
-    let itself = "FROM scratch AS a\nONBUILD COPY --from=b /x /\nFROM a AS b\nCOPY Dockerfile /x\n";
-    let failed = Context::new(&sandbox, "triggers", itself).build(&sandbox).run().assert_fails().text();
-    assert!(failed.contains("Dockerfile:"), "{failed}");
-    let again = format!("FROM scratch\n{} RUN x\n", "ONBUILD ".repeat(1000));
-    let failed =
-        Context::new(&sandbox, "again", again.trim_start()).build(&sandbox).run().assert_fails().text();
-    assert!(failed.contains("ONBUILD ONBUILD") && failed.contains("Dockerfile:2"), "{failed}");
-
-    // A frontend that names itself.
-    let syntax = "# syntax=dockerfile.v0\nFROM scratch\nCOPY Dockerfile /\n";
-    let failed = Context::new(&sandbox, "syntax", syntax).build(&sandbox).run().assert_fails().text();
-    assert!(failed.contains("Dockerfile:1"), "{failed}");
-
-    // A document of 100 MB.
-    let mut document = "FROM scratch\nCOPY <<EOF /\n".to_owned();
-    document.push_str(&"0123456789abcde\n".repeat(100 << 16));
-    document.push_str("EOF\n");
-    let failed = Context::new(&sandbox, "document", &document).build(&sandbox).run().assert_fails().text();
-    assert!(failed.contains("Dockerfile") && failed.contains("larger than"), "{}", start(&failed));
-    sandbox.assert_serves("after bombs");
+    fn end(mut self) {
+        self.0.assert_serves("after bombs");
+    }
 }
 
-/// The beginning of a text that may be very long.
-fn start(text: &str) -> String {
-    text.chars().take(2000).collect()
+/// Values that have each other twice: as large as 2^30 of them.
+fn doubling(keyword: &str) -> String {
+    (1..40).map(|n| format!("{keyword} A{n}=$A{0}$A{0}\n", n - 1)).collect()
+}
+
+#[test]
+fn a4_05_values_in_each_other_end_in_an_error() {
+    let bombs = Bombs::new();
+    let global = format!("ARG A0=xxxxxxxx\n{}FROM scratch\nCOPY a /\n", doubling("ARG"));
+    bombs.refused("global", &global, "Dockerfile:");
+    let own = format!("FROM scratch\nENV A0=xxxxxxxx\n{}COPY a /\n", doubling("ENV"));
+    bombs.refused("own", &own, "Dockerfile:");
+    let nested = format!("FROM scratch\nENV A={}{}\n", "${A:-".repeat(100_000), "}".repeat(100_000));
+    bombs.refused("nested", &nested, "Dockerfile:");
+    bombs.end();
+}
+
+#[test]
+fn a4_05_arrays_in_each_other_end_in_an_error() {
+    let bombs = Bombs::new();
+    let (open, close) = ("[".repeat(30_000), "]".repeat(30_000));
+    for keyword in ["CMD", "SHELL", "VOLUME"] {
+        let dockerfile = format!("FROM scratch\nCOPY Dockerfile /\n{keyword} {open}{close}\n");
+        bombs.refused(keyword, &dockerfile, "Dockerfile:3");
+    }
+    bombs.end();
+}
+
+#[test]
+fn a4_05_many_stages_are_built() {
+    let bombs = Bombs::new();
+    let stages: String =
+        (0..3000).map(|n| format!("FROM scratch AS s{n}\nCOPY Dockerfile /f{n}\n")).collect();
+    bombs.built("stages", &stages);
+    bombs.end();
+}
+
+#[test]
+fn a4_05_very_many_empty_stages_are_built() {
+    let bombs = Bombs::new();
+    let many: String = (0..100_000).map(|n| format!("FROM scratch AS s{n}\n")).collect();
+    bombs.built("many", &format!("{many}COPY Dockerfile /\n"));
+    bombs.end();
+}
+
+#[test]
+fn a4_05_chains_of_stages_are_built() {
+    let bombs = Bombs::new();
+    let chain: String = (1..300).map(|n| format!("FROM s{} AS s{n}\nENV X{n}=1\n", n - 1)).collect();
+    bombs.built("chain", &format!("FROM scratch AS s0\nCOPY Dockerfile /\n{chain}"));
+    bombs.end();
+}
+
+#[test]
+fn a4_05_what_names_itself_ends_in_an_error() {
+    let bombs = Bombs::new();
+    // Triggers that need the stage that they are for, and that are triggers again.
+    let itself = "FROM scratch AS a\nONBUILD COPY --from=b /x /\nFROM a AS b\nCOPY Dockerfile /x\n";
+    bombs.refused("triggers", itself, "Dockerfile:");
+    let again = format!("FROM scratch\n{} RUN x\n", "ONBUILD ".repeat(1000));
+    let failed = bombs.refused("again", &again, "Dockerfile:2");
+    assert!(failed.contains("ONBUILD ONBUILD"), "{failed}");
+    let frontend = "# syntax=dockerfile.v0\nFROM scratch\nCOPY Dockerfile /\n";
+    bombs.refused("syntax", frontend, "Dockerfile:1");
+    bombs.end();
+}
+
+#[test]
+fn a4_05_large_documents_end_in_an_error() {
+    let bombs = Bombs::new();
+    // Of 100 MB.
+    let document = format!("FROM scratch\nCOPY <<EOF /\n{}EOF\n", "0123456789abcde\n".repeat(100 << 16));
+    let failed = bombs.refused("document", &document, "larger than");
+    assert!(failed.contains("Dockerfile"), "of which file");
+    bombs.end();
 }
