@@ -186,8 +186,18 @@ fn of_text(message: &str) -> Option<String> {
     if let Some(id) = between("secret ", AFTER_PATH) {
         return Some(format!("give it with --secret id={id},src=FILE, or remove `required`"));
     }
-    if let Some(id) = between("unset ssh forward key ", "") {
+    let key = || between("no SSH key \"", "\" forwarded from the client");
+    if let Some(id) = between("unset ssh forward key ", "").or_else(key) {
+        // The default one need not be named in the file.
+        let id = if id.is_empty() { "default" } else { id };
         return Some(format!("give an agent or a key with --ssh {id}, or remove `required`"));
+    }
+    let is_unknown = |what: &str, file: &str| {
+        between(&format!("unable to find {what} "), &format!(": no matching entries in {file} file"))
+            .is_some()
+    };
+    if is_unknown("user", "passwd") || is_unknown("group", "group") {
+        return Some("add it in a RUN above USER, or write a number".to_owned());
     }
     // Where there are files, their checksum is what fails.
     if message.starts_with("lstat ") && message.ends_with(AFTER_EMPTY) {

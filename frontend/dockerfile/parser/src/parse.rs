@@ -92,10 +92,8 @@ impl<'a> Parser<'a> {
                 self.ast.directives.extend(found);
                 Ok(is_one)
             }
-            // Clients are told the line before, as upstream does; the position is right.
-            Err(error) => {
-                Err(Located::new(error, vec![Range::line(number.saturating_sub(1))], position(number, 0)))
-            }
+            // Upstream tells clients the line before, which of the first line is none at all.
+            Err(error) => Err(Located::new(error, vec![Range::line(number)], position(number, 0))),
         }
     }
 

@@ -1,6 +1,8 @@
 //! What any bytes may do, and where things are.
 
-use buildkit_frontend_dockerfile_parser::{Args, Ast, Error, MAX_LINE, Node, Position, detect_syntax, parse};
+use buildkit_frontend_dockerfile_parser::{
+    Args, Ast, Error, MAX_LINE, Node, Position, Range, detect_syntax, parse,
+};
 use proptest::prelude::*;
 
 #[test]
@@ -23,6 +25,9 @@ fn errors_name_line_and_column() {
     ] {
         let error = parse(file.as_bytes()).expect_err("refused");
         assert_eq!(error.in_file("Dockerfile"), format!("Dockerfile{expected}"));
+        // The lines that clients show have the word that is wrong.
+        let is_there = |range: &Range| range.start.line == error.position.line;
+        assert!(error.locations.iter().flatten().any(is_there), "{error:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files and what the Go implementation makes of them; see the README beside the vectors.
 
 use buildkit_frontend_dockerfile_parser::{
-    Ast, Detected, DirectiveKind, Node, Range, detect_syntax, parse, parse_directive,
+    Ast, Detected, DirectiveKind, Error, Node, Range, detect_syntax, parse, parse_directive,
 };
 use serde_json::{Value, json};
 
@@ -24,19 +24,24 @@ fn record(file: &str) -> Value {
         }
         Err(error) => {
             add("error", Some(json!(error.to_string())));
-            add("locations", Some(error.locations.iter().map(|ranges| lines(ranges)).collect()));
+            // Of directives the Go implementation names the line before theirs.
+            let is_of_directive =
+                matches!(error.error, Error::InvalidEscapeToken(_) | Error::DuplicateDirective(_));
+            let before = u32::from(is_of_directive);
+            add("locations", Some(error.locations.iter().map(|ranges| lines(ranges, before)).collect()));
         }
     }
     out
 }
 
 fn detected(detected: Detected) -> Value {
-    json!([detected.value, detected.command_line, lines(&detected.ranges)])
+    json!([detected.value, detected.command_line, lines(&detected.ranges, 0)])
 }
 
-fn lines(ranges: &[Range]) -> Value {
+/// Their lines, each that many `before` its own.
+fn lines(ranges: &[Range], before: u32) -> Value {
     assert!(ranges.iter().all(|range| range.start == range.end && range.start.character == 0));
-    ranges.iter().map(|range| range.start.line).collect()
+    ranges.iter().map(|range| range.start.line - before).collect()
 }
 
 fn warnings(ast: &Ast) -> Value {

@@ -37,21 +37,25 @@ pub(super) fn parse(text: &str) -> Result<PortSpec<'_>> {
 
 /// What ports are.
 const PORTS: &str = "write a number up to 65535, or first-last, such as 80/tcp or 8000-8010";
+/// Who says on which addresses ports are.
+const ADDRESSES: &str = "remove the address: addresses and host ports are given when the image is run";
 
 impl PortSpec<'_> {
     /// Each port with its protocol.
     pub(super) fn ports(&self) -> Result<Vec<String>> {
+        let invalid = |text: String| Error::invalid(text).hint(ADDRESSES);
         let address = match self.address.strip_prefix('[') {
             Some(inner) => inner
                 .strip_suffix(']')
-                .ok_or_else(|| Error::invalid(format!("invalid IP address {}", self.address)))?,
+                .ok_or_else(|| invalid(format!("invalid IP address {}", self.address)))?,
             None => &self.address,
         };
         if !address.is_empty() && address.parse::<IpAddr>().is_err() {
-            return Err(Error::invalid(format!("invalid IP address: {address}")));
+            return Err(invalid(format!("invalid IP address: {address}")));
         }
         let (start, end) = range(self.container_ports).ok_or_else(|| {
-            Error::invalid(format!("invalid containerPort: {}", self.container_ports)).hint(PORTS)
+            Error::invalid(format!("invalid containerPort: {}", self.container_ports))
+                .hint(self.what_ports_are())
         })?;
         if !self.host_ports.is_empty() {
             let (host_start, host_end) = range(self.host_ports).ok_or_else(|| {
@@ -61,10 +65,21 @@ impl PortSpec<'_> {
                 return Err(Error::invalid(format!(
                     "invalid ranges specified for container and host Ports: {} and {}",
                     self.container_ports, self.host_ports
-                )));
+                ))
+                .hint("remove the host ports: they are given when the image is run"));
             }
         }
         Ok((start..=end).map(|port| format!("{port}/{}", self.protocol)).collect())
+    }
+
+    fn what_ports_are(&self) -> &'static str {
+        if self.container_ports.starts_with('#') {
+            "comments stand on lines of their own"
+        } else if self.container_ports.contains(',') {
+            "put blanks between ports, not commas"
+        } else {
+            PORTS
+        }
     }
 }
 
