@@ -12,7 +12,7 @@ use buildkit_executor_resources::{Cgroup, Hierarchies};
 use buildkit_snapshot::Mount;
 use buildkit_util_network::Join;
 use buildkit_util_system::mount::{mount_memory, mounts_below, unmount};
-use buildkit_util_system::{Root, User, lookup_user, path};
+use buildkit_util_system::{FileKind, Root, User, lookup_user, path};
 use fs_err as fs;
 
 use crate::leftover;
@@ -117,6 +117,17 @@ fn system(action: impl Into<String>) -> impl FnOnce(buildkit_util_system::Error)
     move |error| Error::Io { action, source: error.into() }
 }
 
+/// The runtime opens the lists of users itself, and would wait without end for somebody to write into a pipe.
+fn check_lists(root: &Root) -> Result<(), Error> {
+    for path in ["/etc/passwd", "/etc/group"] {
+        let kind = root.stat(path).map(|stat| stat.kind);
+        if matches!(kind, Ok(FileKind::Fifo | FileKind::CharDevice | FileKind::BlockDevice)) {
+            return Err(Error::Invalid(format!("{path} of the root file system is a pipe or a device")));
+        }
+    }
+    Ok(())
+}
+
 impl Container {
     /// Makes the bundle of a container. When it fails, nothing of it is left.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request and of the executor")]
@@ -139,6 +150,7 @@ impl Container {
         let rootfs = mounts.root(root)?;
         let confined = Root::open(&rootfs).map_err(system("open the root file system"))?;
         check_root(&confined)?;
+        check_lists(&confined)?;
         let user = lookup_user(&confined, &meta.user).map_err(|error| Error::Invalid(error.to_string()))?;
 
         let mut spec_mounts = Vec::with_capacity(exec_mounts.len());

@@ -69,6 +69,24 @@ async fn a2_08_groups_are_those_of_the_image() {
     assert_eq!(error, "unable to find user none: no matching entries in passwd file");
 }
 
+/// The runtime would wait for them.
+#[tokio::test]
+async fn a1_20_lists_of_users_are_no_pipes() {
+    for name in ["passwd", "group"] {
+        let fixture = Fixture::new(RUNTIME).await;
+        let list = fixture.path("rootfs/etc").join(name);
+        std::fs::remove_file(&list).expect("a list");
+        let made = std::process::Command::new("mkfifo").arg(&list).status().expect("mkfifo");
+        assert!(made.success());
+        for user in ["", "0:0", "1000"] {
+            let meta = Meta { user: user.into(), ..sh("true") };
+            let error =
+                fixture.run_with(fixture.root(), meta, vec![]).await.err().expect("refused").to_string();
+            assert_eq!(error, format!("/etc/{name} of the root file system is a pipe or a device"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a2_07_a1_12_privileges_of_the_sandbox() {
     let fixture = Fixture::new(RUNTIME).await;
