@@ -170,6 +170,8 @@ fn calls(trace: &Path, behind: usize) -> Vec<String> {
     let trace = fs_err::read(trace).expect("a trace");
     for line in String::from_utf8_lossy(&trace).lines().skip(behind) {
         let Some((process, call)) = line.split_once(' ') else { continue };
+        // Short numbers of processes have more blanks behind them.
+        let call = call.trim_start();
         if let Some(start) = call.strip_suffix(" <unfinished ...>") {
             begun.insert(process.to_owned(), start.to_owned());
         } else if let Some((_, end)) = call.split_once(" resumed>") {
@@ -198,6 +200,29 @@ fn reaches(call: &str, sockets: &[&str], is_client: bool) -> bool {
     // A client asks for what it offered as an empty file, and is told then that it is a socket.
     let is_tried = !is_client && call.contains("= -1 ENXIO");
     opens(call, sockets) && (is_tried || call.starts_with("connect("))
+}
+
+#[test]
+fn a1_20_the_watch_knows_what_is_opened() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let trace = dir.path().join("trace");
+    let lines = "1   openat(3</a>, \"canary-pipe\", O_RDONLY <unfinished ...>\n\
+                 22  connect(4<UNIX>, {sa_family=AF_UNIX, sun_path=\"/a/canary-socket\"}, 17) = -1 ECONNREFUSED\n\
+                 1   <... openat resumed>) = 5</a/canary-pipe>\n\
+                 22  openat(3</a>, \"canary-socket\", O_RDONLY) = -1 ENXIO\n\
+                 333 openat(3</a>, \"canary-pipe\", O_RDONLY|O_PATH) = 5</a/canary-pipe>\n\
+                 333 openat(3</a>, \"canary-pipe\", O_RDONLY) = -1 ENOENT\n\
+                 333 openat(3</a>, \"other\", O_RDONLY) = 5</a/canary-pipe/other>\n\
+                 333 openat(3</a>, \"canary-pipe\", O_WRONLY <unfinished ...>\n";
+    fs_err::write(&trace, lines).expect("a trace");
+    let calls = calls(&trace, 0);
+    assert_eq!(calls.len(), 7, "{calls:#?}");
+    let opened = calls.iter().map(|call| opens(call, &CANARIES));
+    assert_eq!(opened.collect::<Vec<_>>(), [false, true, false, false, false, false, true]);
+    for is_client in [false, true] {
+        let reached: Vec<_> = calls.iter().map(|call| reaches(call, &SOCKETS, is_client)).collect();
+        assert_eq!(reached, [true, false, !is_client, false, false, false, false]);
+    }
 }
 
 /// One of each kind, and what is none. Nothing else has these names.
