@@ -192,7 +192,7 @@ fn opens(call: &str, ends: &[&str]) -> bool {
         parts.iter().any(|(before, after)| call.contains(&format!("{before}{end}{after}")))
     };
     let is_not_there = ["ENOENT", "ELOOP"].iter().any(|error| call.contains(&format!("= -1 {error}")));
-    ends.iter().any(|end| is_named(&end)) && !is_not_there && !call.contains("O_PATH")
+    ends.iter().any(is_named) && !is_not_there && !call.contains("O_PATH")
 }
 
 /// Whether a socket is connected to, or is tried to be opened, which no socket can be.
