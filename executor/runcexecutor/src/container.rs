@@ -150,8 +150,8 @@ impl Container {
         let rootfs = mounts.root(root)?;
         let confined = Root::open(&rootfs).map_err(system("open the root file system"))?;
         check_root(&confined)?;
-        check_lists(&confined)?;
         let user = lookup_user(&confined, &meta.user).map_err(|error| Error::Invalid(error.to_string()))?;
+        check_lists(&confined)?;
 
         let mut spec_mounts = Vec::with_capacity(exec_mounts.len());
         let mut points =
