@@ -17,7 +17,13 @@ const OWN_NEEDS: (u32, u32) = (5, 12);
 /// Runtimes to look for, the best one first: our own beside this program, and then what is in `PATH`.
 fn default_commands() -> Vec<String> {
     // Its filters of system calls are for these.
-    let is_known = cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
+    let is_known = cfg!(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "loongarch64",
+        all(target_arch = "powerpc64", target_endian = "little"),
+    ));
     if !is_known || kernel() < Some(OWN_NEEDS) || in_user_namespace() {
         return vec![RUNC.to_owned()];
     }
