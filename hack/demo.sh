@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}
-$CARGO build --locked --release -p buildkit-cmd-buildkitd -p buildkit-cmd-buildctl
+$CARGO build --locked --release -p buildkit-cmd-buildkitd -p buildkit-cmd-buildctl -p buildkit-cmd-buildkit-runc
 target=${CARGO_TARGET_DIR:-target}/release
 work=$(mktemp -d)
 daemon=""
