@@ -25,7 +25,8 @@ fn default_commands() -> Vec<String> {
         all(target_arch = "powerpc64", target_endian = "little"),
     ));
     if !is_known || kernel() < Some(OWN_NEEDS) || in_user_namespace() {
-        return vec![RUNC.to_owned()];
+        // The second one may be runc, of a release of the original.
+        return vec![RUNC.to_owned(), OWN.to_owned()];
     }
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name(OWN));
     let beside = beside.filter(|file| file.is_file()).and_then(|file| file.to_str().map(str::to_owned));

@@ -5,6 +5,7 @@
 //! blocks or is opened. [`path`] has the path arithmetic that the wire formats assume.
 #![forbid(unsafe_code)]
 
+mod capability;
 mod env;
 mod error;
 mod handle;
@@ -16,6 +17,7 @@ mod user;
 mod walk;
 
 pub use buildkit_util_gopath as path;
+pub use capability::CAPABILITIES;
 pub use env::{DEFAULT_PATH_UNIX, DEFAULT_PATH_WINDOWS, default_path_env, in_user_namespace};
 pub use error::Error;
 pub use handle::Handle;
