@@ -24,13 +24,21 @@ fn default_commands() -> Vec<String> {
         target_arch = "loongarch64",
         all(target_arch = "powerpc64", target_endian = "little"),
     ));
-    if !is_known || kernel() < Some(OWN_NEEDS) || in_user_namespace() {
+    if !is_known || kernel() < Some(OWN_NEEDS) || in_user_namespace() || has_new_groups_alone() {
         // The second one may be runc, of a release of the original.
         return vec![RUNC.to_owned(), OWN.to_owned()];
     }
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name(OWN));
     let beside = beside.filter(|file| file.is_file()).and_then(|file| file.to_str().map(str::to_owned));
     beside.into_iter().chain([OWN.to_owned(), RUNC.to_owned()]).collect()
+}
+
+/// Whether control groups are those of version 2 alone. There our runtime does not yet make groups where this process is
+/// in the root of its namespace, as in containers, nor beside hierarchies of version 1 that are mounted elsewhere.
+fn has_new_groups_alone() -> bool {
+    /// From `linux/magic.h`.
+    const CGROUP2: u64 = 0x6367_7270;
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type.cast_unsigned() == CGROUP2)
 }
 
 /// Major and minor number of the running Linux.
