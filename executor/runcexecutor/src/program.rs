@@ -1,15 +1,14 @@
 //! The program of the runtime, in the form in which it starts containers fastest.
 
-use std::io::{Read as _, Seek as _};
+use std::io::Read as _;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use buildkit_util_system::sealed_copy;
 use fs_err as fs;
 use parking_lot::Mutex;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::io::Errno;
 
 /// Programs that do not copy themselves when they run from a sealed file in memory: runc, since its answer to
 /// CVE-2019-5736 (`libcontainer/nsenter/cloned_binary.c`, later `libcontainer/exeseal`).
@@ -108,17 +107,8 @@ impl Program {
         if file.read(&mut magic)? < ELF.len() || magic != ELF {
             return Ok(None);
         }
-        file.rewind()?;
-        let name = self.path.file_name().unwrap_or_default();
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let sealed = match memfd_create(name, flags | MemfdFlags::EXEC) {
-            // Linux before 6.3 does not know that flag.
-            Err(Errno::INVAL) => memfd_create(name, flags),
-            made => made,
-        }?;
-        let mut memory = std::fs::File::from(sealed);
-        std::io::copy(&mut file, &mut memory)?;
-        fcntl_add_seals(&memory, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let memory = sealed_copy(file.file_mut(), &name)?;
         // Replaced in one step: other containers may start now.
         let new = self.link.with_extension("new");
         if let Err(error) = fs::remove_file(&new)
@@ -129,7 +119,7 @@ impl Program {
         // Of the process that follows the link, which has the same descriptors until it executes the program.
         fs::os::unix::fs::symlink(format!("/proc/self/fd/{}", memory.as_raw_fd()), &new)?;
         fs::rename(&new, &self.link)?;
-        Ok(Some(Copy { of, _sealed: memory.into() }))
+        Ok(Some(Copy { of, _sealed: memory }))
     }
 }
 

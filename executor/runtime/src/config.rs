@@ -234,6 +234,16 @@ pub struct Device {
     pub gid: u32,
 }
 
+impl Process {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.cwd.starts_with('/') {
+            Ok(())
+        } else {
+            Err(Error::new("the working directory is not absolute"))
+        }
+    }
+}
+
 impl Config {
     /// The namespace of a kind, if the container has one that is not the machine's.
     pub fn namespace(&self, kind: NamespaceKind) -> Option<&Namespace> {
@@ -258,9 +268,7 @@ impl Config {
         if !self.hostname.is_empty() && self.namespace(NamespaceKind::Uts).is_none() {
             return Err(Error::new("a hostname needs a UTS namespace"));
         }
-        if !self.process.cwd.starts_with('/') {
-            return Err(Error::new("the working directory is not absolute"));
-        }
+        self.process.check()?;
         let relative = self.mounts.iter().map(|mount| &mount.destination).find(|path| !path.is_absolute());
         match relative {
             Some(path) => Err(Error::new(format!("mount destination {path:?} is not absolute"))),

@@ -113,6 +113,7 @@ pub fn exec(exec: &Exec) -> Result<i32, Error> {
     }
     let config = read_config(&state.bundle)?;
     let process: Process = read_json(&exec.process)?;
+    process.check()?;
     let privileges = Privileges::new(&process, filter_of(&config)?)?;
     let hierarchies = Hierarchies::detect().context("find control groups")?;
     let group = Group::of_others(&hierarchies, &config.linux).map_err(|_| not_running())?;
@@ -221,7 +222,7 @@ impl Child {
                     libc::SIGCHLD => {
                         if let Some(status) = self.wait(WaitOptions::NOHANG)? {
                             if let Some(relay) = &mut relay {
-                                relay.output()?;
+                                relay.drain();
                             }
                             return Ok(status);
                         }

@@ -29,6 +29,8 @@ mod terminal;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 
 use fs_err as fs;
 
@@ -38,8 +40,17 @@ pub use crate::error::Error;
 use crate::args::{Command, Log, USAGE};
 
 /// The whole program: reads the words of a command line, does what they say, and returns the exit status.
+///
+/// It executes itself once more, from a copy in memory, unless it is such a copy already: nothing in a container can
+/// change that.
 pub fn main(words: impl Iterator<Item = OsString>) -> i32 {
-    let (log, command) = args::parse(words);
+    let words: Vec<OsString> = words.collect();
+    let (log, command) = args::parse(words.iter().cloned());
+    let starts = matches!(command, Ok(Command::Run(_) | Command::Exec(_)));
+    if starts && let Err(error) = become_sealed(&words) {
+        tell(&log, &format!("start failed: copy the runtime into memory: {error}"));
+        return 1;
+    }
     let (action, result) = match command {
         Ok(Command::Help) => return print(USAGE),
         Ok(Command::Version) => {
@@ -53,6 +64,18 @@ pub fn main(words: impl Iterator<Item = OsString>) -> i32 {
         tell(&log, &format!("{action} failed: {error}"));
         1
     })
+}
+
+/// Returns once this process executes a file that nobody can change.
+fn become_sealed(words: &[OsString]) -> std::io::Result<()> {
+    const PROGRAM: &str = "/proc/self/exe";
+    let mut program = std::fs::File::open(PROGRAM)?;
+    if buildkit_util_system::is_sealed(&program) {
+        return Ok(());
+    }
+    let copy = buildkit_util_system::sealed_copy(&mut program, "buildkit-runc")?;
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    Err(std::process::Command::new(path).arg0("buildkit-runc").args(words).exec())
 }
 
 fn print(text: &str) -> i32 {

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use buildkit_util_seccomp::Instruction;
 use buildkit_util_system::{CAPABILITIES, Root, lookup_user};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::config::{Process, User};
 use crate::error::{Context, Error};
-use crate::rootfs::is_null;
+use crate::rootfs::{KERNEL, is_null};
 use crate::sys;
 
 /// Limits of resources by their names in `setrlimit(2)`.
@@ -146,6 +146,9 @@ impl Privileges {
                 set => set.context("set ambient capabilities")?,
             }
         }
+        // Another user is what the machine's setting says, which may be to let that user look in.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .context("close this process to others")?;
         if let (Some(profile), Some(file)) = (&self.apparmor, apparmor) {
             rustix::io::write(file, format!("exec {profile}").as_bytes())
                 .context("apply the profile of AppArmor")?;
@@ -200,6 +203,16 @@ fn give_streams(uid: u32) -> Result<(), Error> {
 
 /// The home of a user by the files of the container, for processes that are not told of any.
 pub(crate) fn home_of(root: &Root, uid: u32) -> String {
+    // A link into the kernel's file systems would be read with more privileges than the process will have.
+    let is_kernel = |list: &str| {
+        let kind = root.resolve(list).ok().and_then(|list| rustix::fs::fstatfs(&list).ok());
+        kind.is_some_and(|kind| {
+            kind.f_type == PROC_SUPER_MAGIC || KERNEL.contains(&kind.f_type.cast_unsigned())
+        })
+    };
+    if ["/etc/passwd", "/etc/group"].into_iter().any(is_kernel) {
+        return "/".to_owned();
+    }
     match lookup_user(root, &uid.to_string()) {
         Ok(user) if !user.home.is_empty() => user.home,
         _ => "/".to_owned(),

@@ -23,6 +23,9 @@ use crate::sys;
 const NODES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
+/// Types of sysfs and of control groups, from `linux/magic.h`.
+pub(crate) const KERNEL: [u64; 3] = [0x6265_6572, 0x0027_e0eb, 0x6367_7270];
+
 /// Numbers of `/dev/null`.
 const NULL: (u32, u32) = (1, 3);
 
@@ -44,6 +47,9 @@ pub(crate) struct RootFs {
     root: Root,
     /// Mounts that take no files any more once all mounts are there.
     readonly_later: Vec<OwnedFd>,
+    /// The kernel's own file systems, by their destinations: what is in them is looked up below them, wherever somebody
+    /// moves the directories that they lie on.
+    kernel: Vec<(PathBuf, Root)>,
 }
 
 impl RootFs {
@@ -55,7 +61,7 @@ impl RootFs {
         let tree = rustix::mount::open_tree(CWD, path, clone_flags(true)).context(&action)?;
         rustix::mount::move_mount(tree.as_fd(), "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .context(&action)?;
-        Ok(Self { root: Root::from_fd(tree), readonly_later: Vec::new() })
+        Ok(Self { root: Root::from_fd(tree), readonly_later: Vec::new(), kernel: Vec::new() })
     }
 
     /// Makes all mounts, nodes and links of a container.
@@ -90,11 +96,13 @@ impl RootFs {
         }
     }
 
-    /// The place for a mount, made if it is missing.
-    fn point(&self, path: &Path, is_dir: bool) -> Result<Handle, Error> {
+    /// The place for a mount, made if it is missing, and whether it was.
+    fn point(&self, path: &Path, is_dir: bool) -> Result<(Handle, bool), Error> {
+        let mut is_new = false;
         let point = match self.root.resolve(path) {
             Ok(point) => point,
             Err(error) if error.is_not_found() => {
+                is_new = true;
                 if is_dir {
                     self.root.mkdir_all(path, POINT, None)?;
                 } else {
@@ -105,11 +113,19 @@ impl RootFs {
             }
             Err(error) => return Err(error.into()),
         };
-        // A part of it that is hidden or replaced would disarm what guards the rest.
-        if rustix::fs::fstatfs(&point)?.f_type == PROC_SUPER_MAGIC {
+        // A part of it that is hidden or replaced would disarm what guards the rest, also by way of a link that another
+        // container has put into a directory that both have.
+        let kind = rustix::fs::fstatfs(&point)?.f_type;
+        if kind == PROC_SUPER_MAGIC {
             return Err(Error::new("nothing can be mounted inside /proc"));
         }
-        Ok(point)
+        if KERNEL.contains(&kind.cast_unsigned()) && !path.starts_with("/sys") {
+            return Err(Error::new("nothing can be mounted inside /sys"));
+        }
+        if point.stat()?.same_inode(&self.root.stat("/")?) {
+            return Err(Error::new("nothing can be mounted on the root directory"));
+        }
+        Ok((point, is_new))
     }
 
     fn bind(&self, mount: &Mount, options: &MountOptions) -> Result<(), Error> {
@@ -119,7 +135,7 @@ impl RootFs {
         let tree = rustix::mount::open_tree(CWD, &mount.source, clone_flags(options.recursive))
             .context(format_args!("open `{}`", mount.source.display()))?;
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&tree)?.st_mode);
-        let point = self.point(&mount.destination, kind == FileType::Directory)?;
+        let (point, _) = self.point(&mount.destination, kind == FileType::Directory)?;
         if !options.attributes.is_empty() || options.sets_atime {
             sys::mount_setattr(tree.as_fd(), options.attributes, options.cleared(), 0, false)?;
         }
@@ -128,10 +144,24 @@ impl RootFs {
     }
 
     fn mount_new(&mut self, kind: &str, mount: &Mount, options: &MountOptions) -> Result<(), Error> {
-        let point = self.point(&mount.destination, true)?;
+        let is_kernel = matches!(kind, "proc" | "sysfs");
+        if is_kernel {
+            // A link would have what guards them lie elsewhere.
+            match self.root.lstat(&mount.destination) {
+                Ok(stat) if !stat.is_dir() => return Err(Error::new("it is mounted on directories only")),
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let (point, is_new) = self.point(&mount.destination, true)?;
         let filesystem = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         if !mount.source.as_os_str().is_empty() {
             rustix::mount::fsconfig_set_string(filesystem.as_fd(), "source", &mount.source)?;
+        }
+        if kind == "tmpfs" && !is_new {
+            // Who may enter stays as it is; options that follow may say otherwise.
+            let mode = format!("{:04o}", point.stat()?.permissions());
+            rustix::mount::fsconfig_set_string(filesystem.as_fd(), "mode", mode)?;
         }
         for option in &options.data {
             match option.split_once('=') {
@@ -155,13 +185,15 @@ impl RootFs {
         propagate(made.as_fd(), options)?;
         if later {
             self.readonly_later.push(made);
+        } else if is_kernel {
+            self.kernel.push((mount.destination.clone(), Root::from_fd(made)));
         }
         Ok(())
     }
 
     /// By mount(2): its data may be longer than what one string of fsconfig(2) takes.
     fn mount_overlay(&self, mount: &Mount, options: &MountOptions) -> Result<(), Error> {
-        let point = self.point(&mount.destination, true)?;
+        let (point, _) = self.point(&mount.destination, true)?;
         let mut flags = MountFlags::empty();
         for (attribute, flag) in [
             (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
@@ -293,7 +325,10 @@ impl RootFs {
 
     /// What a path leads to, unless there is nothing.
     fn existing(&self, path: &Path) -> Result<Option<Handle>, Error> {
-        match self.root.resolve(path) {
+        let below =
+            self.kernel.iter().rev().find_map(|(top, root)| Some((root, path.strip_prefix(top).ok()?)));
+        let (root, path) = below.unwrap_or((&self.root, path));
+        match root.resolve(path) {
             Ok(handle) => Ok(Some(handle)),
             Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
             Err(error) => Err(error.into()),

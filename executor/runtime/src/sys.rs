@@ -148,9 +148,14 @@ pub(crate) fn join_new_keyring() -> io::Result<()> {
 pub(crate) fn set_seccomp(program: &[Instruction]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
-    // SAFETY: `Instruction` has the layout of `sock_filter`; the kernel reads `length` of them and writes none.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })
-        .map(drop)
+    let set = |flags: libc::c_ulong| {
+        // SAFETY: `Instruction` has the layout of `sock_filter`; the kernel reads `length` of them and writes none.
+        check(unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+        })
+    };
+    // Linux before 5.16 makes filtered processes slow to keep them from a way of speculation, unless it is told not to.
+    set(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).or_else(|_| set(0)).map(drop)
 }
 
 /// Blocks all signals, so that they can be read from the descriptor that is returned. Closed on exec.
@@ -159,6 +164,8 @@ pub(crate) fn take_signals() -> io::Result<OwnedFd> {
     let fd = unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
+        // Whoever started this process may have ignored it, and nobody would tell of the end of a child.
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         check(libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()).into())?;
         libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
     };

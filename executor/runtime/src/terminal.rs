@@ -17,6 +17,9 @@ const DEVPTS: u64 = 0x1cd1;
 /// Bytes that are moved at a time.
 const CHUNK: usize = 16 << 10;
 
+/// How often output is read after the end of the process. A terminal holds less.
+const LAST_READS: usize = 64;
+
 /// Makes a terminal in the container with this root: the side of those who look on, and that of the process.
 pub(crate) fn open(root: &Root, size: Option<Winsize>) -> Result<(OwnedFd, OwnedFd), Error> {
     let action = "make a terminal";
@@ -109,7 +112,7 @@ impl Relay {
         };
         if outside_readable {
             self.flush();
-            self.output()?;
+            self.output();
         }
         if input_readable {
             let mut buffer = vec![0; CHUNK];
@@ -134,29 +137,42 @@ impl Relay {
         }
     }
 
-    /// Moves the output that is there.
-    pub(crate) fn output(&mut self) -> Result<(), Error> {
-        let mut buffer = vec![0; CHUNK];
-        while !self.output_ended {
-            match rustix::io::read(&self.outside, &mut buffer) {
-                Ok(length @ 1..) => {
-                    let mut rest = &buffer[..length];
-                    while !rest.is_empty() {
-                        match rustix::io::write(rustix::stdio::stdout(), rest) {
-                            Ok(written) => rest = &rest[written..],
-                            Err(Errno::INTR) => {}
-                            // Nobody listens any more; the process goes on all the same.
-                            Err(_) => rest = &[],
-                        }
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                // EIO: no process has it open any more.
-                Ok(_) | Err(_) => self.output_ended = true,
+    /// Moves what is left when the process has ended. Others may have the terminal still, and write without end.
+    pub(crate) fn drain(&mut self) {
+        for _ in 0..LAST_READS {
+            if !self.output() {
+                break;
             }
         }
-        Ok(())
+    }
+
+    /// Moves some of the output, if there is any, and returns whether there was. Not more: keys and signals wait.
+    fn output(&mut self) -> bool {
+        let mut buffer = vec![0; CHUNK];
+        if self.output_ended {
+            return false;
+        }
+        match rustix::io::read(&self.outside, &mut buffer) {
+            Ok(length @ 1..) => {
+                let mut rest = &buffer[..length];
+                while !rest.is_empty() {
+                    match rustix::io::write(rustix::stdio::stdout(), rest) {
+                        Ok(written) => rest = &rest[written..],
+                        Err(Errno::INTR) => {}
+                        // Nobody listens any more; the process goes on all the same.
+                        Err(_) => rest = &[],
+                    }
+                }
+                true
+            }
+            Err(Errno::INTR) => true,
+            Err(Errno::AGAIN) => false,
+            // EIO: no process has it open any more.
+            Ok(_) | Err(_) => {
+                self.output_ended = true;
+                false
+            }
+        }
     }
 }
 

@@ -249,6 +249,89 @@ fn a2_05_nothing_is_mounted_inside_proc() {
 }
 
 #[test]
+fn a2_05_links_of_neighbours_lead_no_mount_over_what_guards() {
+    for (to, word) in [
+        ("/", "root directory"),
+        ("/sys", "inside /sys"),
+        ("/sys/kernel", "inside /sys"),
+        ("/proc/sys", "/proc"),
+    ] {
+        let bundle = Bundle::new("echo started");
+        let shared = bundle.path("shared");
+        std::fs::create_dir(&shared).expect("directory");
+        symlink(to, shared.join("b")).expect("link");
+        let mut mounts = bundle.config["mounts"].as_array().expect("list").clone();
+        mounts.push(json!({ "destination": "/a", "type": "bind", "source": shared, "options": ["rbind"] }));
+        mounts.push(json!({ "destination": "/a/b", "type": "tmpfs", "source": "tmpfs" }));
+        let error = bundle.with("/mounts", json!(mounts)).fails();
+        assert!(error.contains(word), "{to}: {error}");
+    }
+    for place in ["proc", "sys"] {
+        let bundle = Bundle::new("echo started");
+        std::fs::create_dir(bundle.path("rootfs/x")).expect("directory");
+        symlink("/x", bundle.path("rootfs").join(place)).expect("link");
+        let error = bundle.fails();
+        assert!(error.contains("on directories only"), "{place}: {error}");
+    }
+}
+
+/// Somebody exchanges the directory that `/proc` is mounted on while the container starts.
+#[test]
+fn a2_02_what_guards_proc_goes_where_proc_goes() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    // One of the two is the kernel's, unless they change places just now.
+    let script = "for n in 1 2 3 4 5 6 7 8; do cat /proc/self/mountinfo 2>/tmp/e && break; \
+        cat /x/self/mountinfo 2>/tmp/e && break; done; echo end";
+    let bundle = Bundle::new(script);
+    let [proc, other] = ["rootfs/proc", "rootfs/x"].map(|name| bundle.path(name));
+    for directory in [&proc, &other] {
+        std::fs::create_dir_all(directory.join("sys")).expect("directory");
+    }
+    // Its other end is dropped also when a check fails.
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while matches!(ended.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty)) {
+                let _ = renameat_with(CWD, &proc, CWD, &other, RenameFlags::EXCHANGE);
+            }
+        });
+        let _end = end;
+        let mut seen = 0;
+        for _ in 0..60 {
+            // It may fail to start; what starts has its guards on its /proc, wherever that is.
+            let output = bundle.run();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+            let is_proc = |line: &&Vec<&str>| line.len() > 9 && line[3] == "/" && line.contains(&"proc");
+            let Some(top) = lines.iter().find(is_proc) else { continue };
+            seen += 1;
+            let is_on = |line: &&Vec<&str>| line.len() > 9 && line[1] == top[0];
+            let guards: Vec<_> = lines.iter().filter(is_on).map(|line| (line[3], &line[5][..2])).collect();
+            assert!(guards.contains(&("/sys", "ro")), "{text}");
+            assert!(guards.iter().any(|(root, _)| *root == "/null"), "{text}");
+        }
+        assert!(seen > 10, "{seen} of 60 started");
+    });
+}
+
+/// The file of the program is not what runs, so that no container gets hold of it (CVE-2019-5736).
+#[test]
+fn a2_01_the_program_runs_from_memory() {
+    let bundle = Bundle::new("sleep 1000");
+    let mut running = bundle.command().arg(&bundle.id).spawn().expect("started");
+    while !bundle.path("pid").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let program = std::fs::File::open(format!("/proc/{}/exe", running.id())).expect("program");
+    assert!(buildkit_util_system::is_sealed(&program));
+    let pid = std::fs::read_to_string(bundle.path("pid")).expect("pid").parse().expect("number");
+    let pid = rustix::process::Pid::from_raw(pid).expect("pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+    assert_eq!(running.wait().expect("ended").code(), Some(137));
+    bundle.assert_nothing_left();
+}
+
+#[test]
 fn without_pivot_the_machine_is_covered() {
     let bundle =
         Bundle::new("ls /; readlink /proc/self/root; ls /../..; cat /proc/self/mountinfo | grep -c ' / '");

@@ -12,6 +12,7 @@ mod handle;
 pub mod mount;
 mod remove;
 mod root;
+mod sealed;
 mod stat;
 mod user;
 mod walk;
@@ -22,5 +23,6 @@ pub use env::{DEFAULT_PATH_UNIX, DEFAULT_PATH_WINDOWS, default_path_env, in_user
 pub use error::Error;
 pub use handle::Handle;
 pub use root::{CreateFile, Root};
+pub use sealed::{is_sealed, sealed_copy};
 pub use stat::{DirEntry, FileKind, FileStat, Timestamp};
 pub use user::{User, UserError, lookup_group, lookup_user};
